@@ -1,0 +1,122 @@
+"""The deployment, typed and described."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A part of the settings; what it does not know it refuses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Filesystem(Section):
+    """A file system that users of a system see."""
+
+    name: str = Field(description="Name shown to users")
+    path: str = Field(description="Where it is mounted")
+    description: str = Field("", description="What it is for")
+
+
+class System(Section):
+    """An HPC system and how to enter it."""
+
+    name: str = Field(description="Public name, sent by clients in X-Machine-Name")
+    host: str = Field(description="Name or address of its SSH server")
+    port: int = Field(22, description="Port of its SSH server")
+    host_keys: tuple[str, ...] = Field(description="Its public host keys, as in known_hosts; no other is accepted", min_length=1)
+    scheduler: Literal["slurm"] = Field("slurm", description="Its workload manager")
+    job_root: str = Field("/home", description="Job folders are <job_root>/<user>/firecrest/<task id>")
+    filesystems: tuple[Filesystem, ...] = Field((), description="File systems, for /status")
+    sbatch_options: tuple[str, ...] = Field((), description="Words put before the script on every sbatch command line")
+    sessions_per_connection: int = Field(7, ge=1, description="Below the server's MaxSessions, which frees a slot late")
+    connections_per_user: int = Field(2, ge=1, description="SSH connections one user may have from one worker process")
+
+
+class Issuer(Section):
+    """Who signs the tokens of users."""
+
+    issuer: str = Field("", description="Value that `iss` must have; not checked when empty")
+    jwks_url: str = Field(description="Where its public keys are")
+    algorithm: Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"] = Field("RS256", description="The one signature algorithm accepted")
+    audience: str = Field("", description="Value that `aud` must hold; not checked when empty")
+    scope: str = Field("", description="Scope that the token must have; not checked when empty")
+    service_account_role: str = Field("firecrest-sa", description="Realm role of tokens whose user is their client's first role")
+
+
+class Broker(Section):
+    """Redis, which carries messages and keeps task records."""
+
+    url: str = Field(description="redis:// or rediss:// URL with its password")
+
+
+class Keys(Section):
+    """Folders of key files, made by `python -m broker.keys`."""
+
+    private: Path = Field(description="Holds only the private keys that this process needs")
+    public: Path = Field(description="Holds the public keys of all parts")
+
+
+class Storage(Section):
+    """The object store through which large files pass."""
+
+    technology: Literal["s3v4"] = Field("s3v4", description="Kind of object store")
+    private_url: str = Field(description="Where the service reaches it")
+    public_url: str = Field(description="Where clients and systems reach it")
+    region: str = Field("us-east-1", description="S3 region")
+    access_key: str = Field(description="S3 access key")
+    secret_key: str = Field(description="S3 secret key")
+    url_seconds: int = Field(604800, description="How long presigned links are valid, in seconds")
+    max_file_size: int = Field(5120, description="Largest file, in MB")
+
+
+class Limits(Section):
+    """What one call or user may take."""
+
+    utilities_max_file_size: int = Field(5, ge=1, description="Largest file of upload, download and view, in MB (1024 x 1024 bytes)")
+    utilities_timeout: int = Field(5, ge=1, description="Seconds that a command of utilities may take on the system")
+    patience: float = Field(15, gt=0, description="Seconds that a waited call may take in all, queueing included")
+    command_timeout: int = Field(60, ge=1, description="Seconds that a command of the scheduler may take on the system")
+    tail_bytes: int = Field(1000, ge=0, description="Bytes of a job's output shown with the job")
+    task_seconds: int = Field(86400, ge=60, description="How long a task record is kept after its last change")
+    grant_seconds: int = Field(3600, ge=60, description="How long after a call was accepted a deferred operation may still be started")
+    certificate_seconds: int = Field(300, ge=30, le=300, description="Lifetime of SSH user certificates")
+    connections: int = Field(200, ge=1, description="SSH connections one worker process keeps open in all")
+    idle_seconds: float = Field(120, gt=0, description="Unused SSH connections are closed after this time")
+    connect_seconds: float = Field(10, gt=0, description="Time to reach and enter a system")
+    waiting_per_user: int = Field(500, ge=1, description="Commands of one user that may wait for a session in one worker process")
+
+
+class Engine(Section):
+    """How work survives the loss of whoever does it."""
+
+    lease_seconds: float = Field(9, gt=0, description="A worker that has not renewed its lease on a task for so long has lost it")
+    sweep_seconds: float = Field(2, gt=0, description="Period of the sweep for lost tasks")
+    attempts: int = Field(5, ge=1, description="How often a task is tried before it ends with an error")
+    probe_seconds: float = Field(30, gt=0, description="Period of the health probes")
+
+
+class Delegation(Section):
+    """Who may be given a certificate."""
+
+    source_addresses: tuple[str, ...] = Field((), description="Addresses (CIDR) that certificates may be used from; any when empty")
+    denied_users: tuple[str, ...] = Field(("root", "daemon", "bin", "sys", "nobody"), description="Users never let in")
+
+
+class Settings(Section):
+    """Everything that a deployment decides."""
+
+    systems: tuple[System, ...] = Field(min_length=1)
+    issuers: tuple[Issuer, ...] = Field(min_length=1)
+    broker: Broker
+    keys: Keys
+    storage: Storage | None = None
+    limits: Limits = Limits()
+    engine: Engine = Engine()
+    delegation: Delegation = Delegation()
+
+    def system(self, name: str) -> System | None:
+        """The system of that public name."""
+        return next((system for system in self.systems if system.name == name), None)
