@@ -143,7 +143,7 @@ class ADirectory(FirecrestError):
     """A file is needed."""
 
     header = "X-A-Directory"
-    value = "path is a directory"
+    value = "path is a directory, can't checksum directories"
 
 
 class InvalidMode(FirecrestError):

@@ -24,23 +24,23 @@ REFUSED = 118
 Failure = Callable[[int, str], FirecrestError]
 
 _SIGNS: tuple[tuple[tuple[str, ...], type[FirecrestError], str | None], ...] = (
-    (("Permission denied",), PermissionDenied, None),
+    (("cannot access",), InvalidPath, None),
     (("No such file", "cannot stat"), NotFound, None),
     (("No such file", "cannot create"), InvalidPath, "sourcePath and/or targetPath are invalid paths"),
     (("No such file", "cannot move"), InvalidPath, "sourcePath and/or targetPath are invalid paths"),
     (("No such file", "cannot remove"), InvalidPath, "path is an invalid path."),
-    (("cannot access",), InvalidPath, None),
     (("No such file",), InvalidPath, None),
+    (("cannot open",), PermissionDenied, None),
+    (("Permission denied",), PermissionDenied, None),
     (("File exists",), Exists, None),
     (("Not a directory",), NotADirectory, None),
-    (("cannot open",), PermissionDenied, None),
+    (("directory",), ADirectory, None),
     (("overwrite",), Exists, None),
     (("not permitted",), PermissionDenied, None),
     (("invalid group",), InvalidGroup, None),
     (("invalid user",), InvalidOwner, None),
     (("invalid mode",), InvalidMode, None),
     (("read permission",), PermissionDenied, None),
-    (("s a directory",), ADirectory, None),
 )
 
 
