@@ -1,0 +1,51 @@
+"""The one Celery configuration, the same on both sides of the broker."""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from schemas.settings import Settings
+
+HOUSEKEEPING = "beat"
+SERVICES = ("utilities", "compute")
+QUEUES = (*SERVICES, "delegation", HOUSEKEEPING)
+
+_HALF_A_DAY = 43200
+
+
+def create_celery(settings: Settings) -> Celery:
+    """A Celery application for this deployment: queues, routes, the beat schedule and nothing that performs."""
+    celery = Celery("firecrest", broker=settings.broker.url, set_as_current=False)
+    celery.conf.update(
+        task_queues=[Queue(name) for name in QUEUES],
+        task_create_missing_queues=False,
+        task_default_queue=HOUSEKEEPING,
+        task_routes=(_by_service,),
+        task_ignore_result=True,
+        task_send_sent_event=True,
+        worker_send_task_events=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=True,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": _HALF_A_DAY,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        beat_schedule={
+            "sweep": {"task": "beat.Sweep", "schedule": settings.engine.sweep_seconds, "options": {"expires": 10}},
+            "probe": {"task": "beat.Probe", "schedule": settings.engine.probe_seconds, "options": {"expires": 30}},
+        },
+        beat_max_loop_interval=2,
+        redbeat_redis_url=settings.broker.url,
+        redbeat_lock_timeout=10,
+    )
+    return celery
+
+
+def _by_service(name: str, *_: Any, **__: Any) -> dict[str, str]:
+    return {"queue": name.partition(".")[0]}

@@ -1,0 +1,100 @@
+"""How a request reaches the workers."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from broker.blobs import Blobs
+from broker.grants import GrantSigner
+from broker.replies import Replies
+from broker.tasks import Tasks
+from schemas.errors import ServiceUnavailable
+from schemas.operation import Operation
+from schemas.settings import Limits
+from schemas.task import Task
+
+_UNREACHABLE = (RedisError, OperationalError, ConnectionError)
+_RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a call: a user, and the token that proves it."""
+
+    user: str
+    token: str
+
+
+def send(celery: Celery, op_name: str, parameters: dict[str, Any], *, task_id: str, **message: Any) -> None:
+    """Send a message; what Flower shows of it are the parameters."""
+    celery.send_task(
+        op_name,
+        (parameters,),
+        message.pop("kwargs"),
+        task_id=task_id,
+        argsrepr=repr(parameters),
+        kwargsrepr="{}",
+        retry=True,
+        retry_policy=_RETRY,
+        **message,
+    )
+
+
+class Gateway:
+    """The API's way to the workers."""
+
+    def __init__(self, celery: Celery, *, tasks: Tasks, blobs: Blobs, replies: Replies, signer: GrantSigner, limits: Limits) -> None:
+        self.tasks = tasks
+        self.blobs = blobs
+        self._celery = celery
+        self._replies = replies
+        self._signer = signer
+        self._limits = limits
+
+    def call(self, op: Operation, caller: Caller, system: str) -> Any:
+        """Perform `op` and wait for its output; what nobody waits for any more is never started.
+
+        Raises the FirecrestError it ended with, TimedOut, or ServiceUnavailable.
+        """
+        task_id, patience = uuid4().hex, self._limits.patience
+        grant = self._grant(op, task_id, caller, system, seconds=patience)
+        try:
+            with self._replies.expected(task_id) as answer:
+                kwargs = {"grant": grant, "reply": self._replies.channel}
+                send(self._celery, op.task(), op.parameters(), task_id=task_id, kwargs=kwargs, expires=patience)
+                return self._replies.wait(answer, seconds=patience)
+        except _UNREACHABLE as lost:
+            raise ServiceUnavailable("The service cannot reach its message broker") from lost
+
+    def defer(self, op: Operation, caller: Caller, system: str) -> Task:
+        """Have `op` performed some time; its task tells how it goes. Raises ServiceUnavailable."""
+        task_id = uuid4().hex
+        grant = self._grant(op, task_id, caller, system, seconds=self._limits.grant_seconds)
+        message = {"operation": op.task(), "parameters": op.parameters(), "grant": grant}
+        try:
+            task = self.tasks.create(task_id, user=caller.user, service=op.route.service, system=system, message=message)
+            self._send_first(task, message)
+        except _UNREACHABLE as lost:
+            raise ServiceUnavailable("The service cannot reach its message broker") from lost
+        return task
+
+    def _send_first(self, task: Task, message: dict[str, Any]) -> None:
+        try:
+            send_attempt(self._celery, task.task_id, message, attempt=1)
+        except _UNREACHABLE:
+            self.tasks.discard(task.task_id, task.user)
+            raise
+        self.tasks.confirm(task.task_id)
+
+    def _grant(self, op: Operation, task_id: str, caller: Caller, system: str, *, seconds: float) -> str:
+        return self._signer.grant(op, task_id=task_id, user=caller.user, system=system, token=caller.token, seconds=seconds)
+
+
+def send_attempt(celery: Celery, task_id: str, message: dict[str, Any], *, attempt: int) -> None:
+    """Send the message of a deferred operation, as the given attempt."""
+    kwargs = {"grant": message["grant"], "attempt": attempt}
+    send(celery, message["operation"], message["parameters"], task_id=task_id, kwargs=kwargs)

@@ -1,0 +1,130 @@
+"""The steps of a task record, each one atomic in Redis (Lua), by Redis' own clock.
+
+A record is a hash `task:<id>`; `tasks:open` holds what is not final, by the time at which it must be looked at;
+`tasks:of:<user>` holds a user's tasks by the time of their creation. `passed` holds, for each queue, when the newest
+message that has come out of it was sent.
+"""
+
+from schemas.task import FINAL_CODES
+
+_NOW = """
+local function clock() local t = redis.call('TIME') return tonumber(t[1]) + tonumber(t[2]) / 1000000 end
+local function text(number) return string.format('%.6f', number) end
+local final = {{ {final} }}
+local now = clock()
+""".format(final=", ".join(f"['{code}'] = true" for code in FINAL_CODES))
+
+CREATE = (
+    _NOW
+    + """
+local task, index, open = KEYS[1], KEYS[2], KEYS[3]
+local id, lifetime, patience = ARGV[1], ARGV[2], tonumber(ARGV[3])
+redis.call('HSET', task, 'attempt', 1, 'holder', '', 'lease', 0, 'sent', text(now), 'confirmed', 0,
+           'created', text(now), 'updated', text(now), unpack(ARGV, 4))
+redis.call('EXPIRE', task, lifetime)
+redis.call('ZADD', index, text(now), id)
+redis.call('EXPIRE', index, lifetime)
+redis.call('ZADD', open, text(now + patience), id)
+return text(now)
+"""
+)
+
+CONFIRM = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'confirmed', 1)
+return 1
+"""
+
+ACCEPT = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local id, attempt, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local status, current, held_by, held_until = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'lease'))
+if not status or final[status] or current ~= attempt then return 0 end
+if held_by ~= '' and tonumber(held_until) > now then return 0 end
+redis.call('HSET', task, 'holder', holder, 'lease', text(now + lease), 'confirmed', 1)
+if status < ARGV[5] then redis.call('HSET', task, 'status', ARGV[5], 'data', ARGV[6], 'updated', text(now)) end
+redis.call('ZADD', open, text(now + lease), id)
+return 1
+"""
+)
+
+RENEW = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local id, attempt, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local status, current, held_by = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder'))
+if not status or final[status] or current ~= attempt or held_by ~= holder then return 0 end
+redis.call('HSET', task, 'lease', text(now + lease))
+redis.call('ZADD', open, text(now + lease), id)
+return 1
+"""
+)
+
+ADVANCE = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local id, attempt, holder, status, data, lifetime = unpack(ARGV)
+local before, current, held_by = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder'))
+if not before or final[before] or current ~= attempt or held_by ~= holder or status < before then return 0 end
+redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
+redis.call('EXPIRE', task, lifetime)
+if final[status] then
+  redis.call('HDEL', task, 'message')
+  redis.call('ZREM', open, id)
+end
+return 1
+"""
+)
+
+DISCARD = """
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+return 1
+"""
+
+# What is due is one of: gone · held (not yet lapsed) · never confirmed · waiting in its queue · lost (to be sent again) · lost too often.
+RECLAIM = (
+    _NOW
+    + """
+local task, open, passed = KEYS[1], KEYS[2], KEYS[3]
+local id, attempts, patience, refused, failed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local status, attempt, holder, lease, sent, confirmed, queue =
+  unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'lease', 'sent', 'confirmed', 'service'))
+if not status or final[status] then
+  redis.call('ZREM', open, id)
+  return 'gone'
+end
+if holder ~= '' and tonumber(lease) > now then
+  redis.call('ZADD', open, lease, id)
+  return 'held'
+end
+if holder == '' and confirmed == '0' then
+  redis.call('ZREM', open, id)
+  return 'unconfirmed'
+end
+local through = tonumber(redis.call('HGET', passed, queue) or 0)
+if holder == '' and through <= tonumber(sent) then
+  redis.call('ZADD', open, text(now + patience), id)
+  return 'waiting'
+end
+if tonumber(attempt) >= attempts then
+  redis.call('HSET', task, 'status', refused, 'data', failed, 'updated', text(now), 'holder', '')
+  redis.call('HDEL', task, 'message')
+  redis.call('ZREM', open, id)
+  return 'abandoned'
+end
+redis.call('HSET', task, 'attempt', tonumber(attempt) + 1, 'holder', '', 'lease', 0, 'sent', text(now))
+redis.call('ZADD', open, text(now + patience), id)
+return 'lost'
+"""
+)
+
+PASS = """
+if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1
+"""

@@ -1,0 +1,185 @@
+"""Task records in Redis: the truth about every deferred operation."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, cast
+
+from redis import Redis
+
+from broker import scripts
+from schemas.errors import ForeignTask, UnknownResource
+from schemas.task import Status, Task
+
+_OPEN = "tasks:open"
+_PASSED = "passed"
+_SHOWN = ("user", "service", "system", "status", "data", "created", "updated")
+
+
+class Fate(StrEnum):
+    """What a sweep finds of a task that is due."""
+
+    GONE = "gone"
+    HELD = "held"
+    UNCONFIRMED = "unconfirmed"
+    WAITING = "waiting"
+    LOST = "lost"
+    ABANDONED = "abandoned"
+
+
+class Attempt(NamedTuple):
+    """One try at a task by one worker."""
+
+    task_id: str
+    number: int
+    holder: str
+
+
+class Tasks:
+    """Creates, finds and advances task records.
+
+    `lifetime` is how long, in seconds, a record is kept after its last change; `patience` how long one that nobody
+    has taken is left alone.
+    """
+
+    def __init__(self, redis: Redis, *, lifetime: int, patience: float = 4) -> None:
+        self._redis = redis
+        self._lifetime = lifetime
+        self._patience = patience
+        script = redis.register_script
+        self._create, self._confirm, self._discard = script(scripts.CREATE), script(scripts.CONFIRM), script(scripts.DISCARD)
+        self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
+        self._reclaim, self._pass = script(scripts.RECLAIM), script(scripts.PASS)
+
+    def create(self, task_id: str, *, user: str, service: str, system: str | None, message: dict[str, Any]) -> Task:
+        """A new record, to be confirmed once its message is sent; `message` is kept to send it again."""
+        first = {
+            "user": user,
+            "service": service,
+            "system": system or "",
+            "status": Status.QUEUED.value,
+            "data": json.dumps(Status.QUEUED.description),
+            "message": json.dumps(message),
+        }
+        fields = [word for pair in first.items() for word in pair]
+        created = self._create([_record(task_id), _index(user), _OPEN], [task_id, self._lifetime, self._patience, *fields])
+        return _task(task_id, [*list(first.values())[:5], created, created])
+
+    def confirm(self, task_id: str) -> None:
+        """State that the message of the task has been sent."""
+        self._confirm([_record(task_id)])
+
+    def discard(self, task_id: str, user: str) -> None:
+        """Forget a task whose message could not be sent."""
+        self._discard([_record(task_id), _index(user), _OPEN], [task_id])
+
+    def find(self, task_id: str, user: str) -> Task:
+        """The task; raises UnknownResource, or ForeignTask when it is another user's."""
+        values = cast(list[Any], self._redis.hmget(_record(task_id), _SHOWN))
+        if values[0] is None:
+            raise UnknownResource(f"Task {task_id} does not exist")
+        task = _task(task_id, values)
+        if task.user != user:
+            raise ForeignTask
+        return task
+
+    def of(self, user: str, ids: Iterable[str] | None = None) -> list[Task]:
+        """The user's tasks, newest first; those of `ids` that are there and are theirs, if given."""
+        wanted = list(ids) if ids is not None else [i.decode() for i in self._indexed(user)]
+        found = list(self._read(wanted))
+        if ids is None and (missing := set(wanted) - {task.task_id for task in found}):
+            self._redis.zrem(_index(user), *missing)
+        return sorted((task for task in found if task.user == user), key=lambda task: task.created_at, reverse=True)
+
+    def accept(self, attempt: Attempt, *, lease: float) -> bool:
+        """Take the task for `lease` seconds; False when it is final, somebody else's, or due to another attempt."""
+        data = json.dumps(Status.PROGRESS.description)
+        return bool(self._accept([_record(attempt.task_id), _OPEN], [*_words(attempt), lease, Status.PROGRESS.value, data]))
+
+    def renew(self, attempt: Attempt, *, lease: float) -> bool:
+        """Keep the task for another `lease` seconds; False when it is no longer this attempt's."""
+        return bool(self._renew([_record(attempt.task_id), _OPEN], [*_words(attempt), lease]))
+
+    def advance(self, attempt: Attempt, status: Status, data: Any = None) -> bool:
+        """Take the task a step on; False, and nothing is written, when the step is not this attempt's to make."""
+        text = json.dumps(status.description if data is None else data)
+        return bool(self._advance([_record(attempt.task_id), _OPEN], [*_words(attempt), status.value, text, self._lifetime]))
+
+    def due(self, most: int = 1000) -> list[str]:
+        """Ids of open tasks that must be looked at now."""
+        seconds, micros = cast(tuple[int, int], self._redis.time())
+        ids = cast(list[bytes], self._redis.zrangebyscore(_OPEN, "-inf", seconds + micros / 1e6, start=0, num=most))
+        return [i.decode() for i in ids]
+
+    def reclaim(self, task_id: str, *, attempts: int) -> Fate:
+        """Decide what has become of a due task; a lost one now awaits its next attempt, up to `attempts`."""
+        failed = json.dumps(f"The task was lost {attempts} times and has been given up")
+        arguments = [task_id, attempts, self._patience, Status.ERROR.value, failed]
+        fate = Fate(_word(self._reclaim([_record(task_id), _OPEN, _PASSED], arguments)))
+        if fate is Fate.UNCONFIRMED:
+            self.discard(task_id, _word(self._redis.hget(_record(task_id), "user")))
+        return fate
+
+    def message(self, task_id: str) -> tuple[dict[str, Any], int] | None:
+        """The message of an open task and the number of its current attempt."""
+        message, attempt = cast(list[Any], self._redis.hmget(_record(task_id), ["message", "attempt"]))
+        return (json.loads(message), int(attempt)) if message else None
+
+    def service(self, task_id: str) -> str:
+        """The service, which is the queue, of a task."""
+        return _word(self._redis.hget(_record(task_id), "service"))
+
+    def now(self) -> str:
+        """Redis' clock, as `passed` takes it."""
+        seconds, micros = cast(tuple[int, int], self._redis.time())
+        return f"{seconds}.{micros:06d}"
+
+    def passed(self, queue: str, sent: str) -> None:
+        """State that a message sent then has come out of the queue: what was sent before is not in it any more."""
+        self._pass([_PASSED], [queue, sent])
+
+    def passages(self) -> dict[str, float]:
+        """For each queue, when the newest message that has come out of it was sent (Unix seconds)."""
+        return {_word(queue): float(sent) for queue, sent in cast(dict[bytes, bytes], self._redis.hgetall(_PASSED)).items()}
+
+    def _indexed(self, user: str) -> list[bytes]:
+        return cast(list[bytes], self._redis.zrevrange(_index(user), 0, -1))
+
+    def _read(self, ids: list[str]) -> Iterator[Task]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for task_id in ids:
+                pipeline.hmget(_record(task_id), _SHOWN)
+            for task_id, values in zip(ids, pipeline.execute(), strict=True):
+                if values[0] is not None:
+                    yield _task(task_id, values)
+
+
+def _record(task_id: str) -> str:
+    return f"task:{task_id}"
+
+
+def _index(user: str) -> str:
+    return f"tasks:of:{user}"
+
+
+def _words(attempt: Attempt) -> tuple[str, int, str]:
+    return attempt.task_id, attempt.number, attempt.holder
+
+
+def _word(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _task(task_id: str, values: list[Any]) -> Task:
+    user, service, system, status, data, created, updated = (_word(value) for value in values)
+    return Task(
+        task_id=task_id,
+        user=user,
+        service=service,
+        system=system or None,
+        status=Status(status),
+        data=json.loads(data),
+        created_at=datetime.fromtimestamp(float(created), UTC),
+        updated_at=datetime.fromtimestamp(float(updated), UTC),
+    )

@@ -1,0 +1,264 @@
+"""Jobs of the workload manager, answered through a task."""
+
+import json
+import re
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
+
+from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying
+from schemas.operation import Course, Operation, internal, operation
+
+FAILED = "Failed to retrieve jobs information"
+
+
+class Submitted(BaseModel):
+    """A job that the scheduler has taken; `job_data_*` are empty until `GET /compute/jobs` fills them."""
+
+    result: str = "Job submitted"
+    jobid: str
+    job_file: str
+    job_file_out: str
+    job_file_err: str
+    job_data_out: str = ""
+    job_data_err: str = ""
+    job_info_extra: str = "Job info returned successfully"
+
+
+class Job(BaseModel):
+    """A job in the queue; `job_data_*` are the last bytes of its output, `time` is the time it has run."""
+
+    jobid: str
+    partition: str
+    name: str
+    user: str
+    state: str
+    start_time: str
+    time: str
+    time_left: str
+    nodes: str
+    nodelist: str
+    job_file: str
+    job_file_out: str
+    job_file_err: str
+    job_data_out: str
+    job_data_err: str
+    job_info_extra: str
+
+
+class AccountedJob(BaseModel):
+    """A job in the accounting records; `time` is its CPU time, `time_left` the time of its end."""
+
+    jobid: str
+    partition: str
+    name: str
+    user: str
+    state: str
+    start_time: str
+    time: str
+    cpu_time: str
+    elapsed_time: str
+    termination_time: str
+    time_left: str
+    nodes: str
+    nodelist: str
+    exit_code: str
+
+
+@internal("compute", None, fails=FAILED)
+class Reachable(Operation):
+    """Enter the system and do nothing."""
+
+
+@internal("compute", None, fails="Failed to submit job")
+class Readable(Operation):
+    """Check that a file is there and can be read."""
+
+    target_path: Text
+
+
+def _reachable(_: Operation) -> Reachable:
+    return Reachable()
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def _environment(text: Any, *, refusal: str) -> dict[str, str]:
+    """The variables in a JSON object of texts or numbers."""
+    if isinstance(text, dict):
+        return text
+    try:
+        variables = json.loads(text)
+    except ValueError as wrong:
+        raise saying(refusal.format(why=wrong)) from None
+    if not isinstance(variables, dict):
+        raise saying(refusal.format(why="not an object"))
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(name):
+            raise saying(refusal.format(why=f"{name!r} is not a variable name"))
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or "\0" in str(value):
+            raise saying(refusal.format(why=f"the value of {name!r} is not a text or a number"))
+    return {name: str(value) for name, value in variables.items()}
+
+
+_UPLOAD_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON in 'env' variable ({why})"))
+_PATH_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON environment provided"))
+_TEXT_SCHEMA = {"type": "string"}
+_ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
+_ENVIRONMENT = Field({}, description="JSON object of environment variables for the job", json_schema_extra=_TEXT_SCHEMA)
+_ACCOUNT = Field(None, description="Account that the job is charged to")
+
+Account = Annotated[Text | None, Refusal("Invalid account")]
+
+
+@operation(
+    "POST /compute/jobs/upload",
+    Submitted,
+    also="/compute/jobs",
+    says="Task created",
+    fails="Failed to submit job file",
+    status=201,
+    course=Course.DEFERRED,
+    probe=_reachable,
+)
+class SubmitUpload(Operation):
+    """Submit a batch script that comes with the call."""
+
+    account: Account = _ACCOUNT
+    file: Annotated[Upload, Refusal(error="No batch file part")] = Field(description="The batch script")
+    env: Annotated[dict[str, str], _UPLOAD_ENVIRONMENT, _ENVIRONMENT_REFUSAL] = _ENVIRONMENT
+
+    @field_validator("file")
+    @classmethod
+    def _filled(cls, file: Upload) -> Upload:
+        if not file.name:
+            raise saying("No batch file selected")
+        if not file.size:
+            raise saying("Batch file is empty")
+        return file
+
+
+@operation(
+    "POST /compute/jobs/path",
+    Submitted,
+    says="Task created",
+    fails="Failed to submit job",
+    status=201,
+    course=Course.DEFERRED,
+    probe=lambda op: Readable(target_path=op.target_path),
+)
+class SubmitPath(Operation):
+    """Submit a batch script that is on the system."""
+
+    target_path: Text = Field(description="Path of the batch script")
+    account: Account = _ACCOUNT
+    env: Annotated[dict[str, str], _PATH_ENVIRONMENT, _ENVIRONMENT_REFUSAL] = _ENVIRONMENT
+
+
+class Paged(Operation):
+    """A list that can be had in pages; giving either parameter turns paging on."""
+
+    page_size: str = Field("", description="Jobs on a page; 25 when only pageNumber is given")
+    page_number: str = Field("", description="Page to show, from 0")
+
+    @field_validator("page_size")
+    @classmethod
+    def _positive(cls, text: str) -> str:
+        if text.isascii() and text.lstrip("-").isdigit() and int(text) < 1:
+            raise saying("'pageSize' must be greater than 0")
+        return text
+
+
+@operation(
+    "GET /compute/jobs",
+    dict[str, Job],
+    says="Task created",
+    fails=FAILED,
+    course=Course.DEFERRED,
+    probe=_reachable,
+)
+class Jobs(Paged):
+    """List jobs in the queue, with the last bytes of their output."""
+
+    jobs: Annotated[JobIds | None, Refusal("Failed to retrieve job information")] = Field(None, description="Comma-separated job ids; all when absent")
+    user_jobs: Flag = Field(True, description="Only the caller's jobs; the output of others' is not shown")
+
+
+@operation(
+    "GET /compute/jobs/{jobid}",
+    dict[str, Job],
+    says="Task created",
+    fails="Failed to retrieve job information",
+    course=Course.DEFERRED,
+    probe=_reachable,
+)
+class OneJob(Operation):
+    """Show a job in the queue, with the last bytes of its output."""
+
+    job_id: JobId = Field(alias="jobid", description="Job id")
+
+
+@operation(
+    "DELETE /compute/jobs/{jobid}",
+    str,
+    says="Task created",
+    fails="Failed to delete job",
+    course=Course.DEFERRED,
+    probe=_reachable,
+)
+class Cancel(Operation):
+    """Cancel a job, or several."""
+
+    job_id: Text = Field(alias="jobid", description="Job id, or a comma-separated list of them")
+
+
+_TIME_FORMATS = (
+    *(f"%H:%M{seconds}" for seconds in ("", ":%S")),
+    *(f"%I:%M{seconds}{blank}%p" for seconds in ("", ":%S") for blank in ("", " ")),
+    *("%m%d%y", "%m%d"),
+    *(f"%m{mark}%d{year}" for mark in "/." for year in ("", f"{mark}%y")),
+    *(f"%m/%d{year}-%H:%M{seconds}" for year in ("", "/%y") for seconds in ("", ":%S")),
+    *("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"),
+)
+
+
+def _moment(text: str) -> str:
+    if text and not any(_is(harmless(text), form) for form in _TIME_FORMATS):
+        raise saying(f"'{text}' is not a valid time format")
+    return text
+
+
+def _is(text: str, form: str) -> bool:
+    dated = "%y" in form or "%Y" in form
+    try:
+        datetime.strptime(text if dated else f"2000 {text}", form if dated else f"%Y {form}")
+    except ValueError:
+        return False
+    return True
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+
+
+@operation(
+    "GET /compute/acct",
+    list[AccountedJob] | dict[Literal[""], AccountedJob],
+    says="Task created",
+    fails="Failed to retrieve account information",
+    course=Course.DEFERRED,
+    probe=_reachable,
+)
+class Accounting(Paged):
+    """List jobs in the accounting records."""
+
+    jobs: str = Field("", description="Comma-separated job ids; all of today when absent")
+    start_time: Moment = Field("", alias="starttime", description="Jobs that ended after this time, such as 2026-11-22 or 2026-11-22T10:00")
+    end_time: Moment = Field("", alias="endtime", description="Jobs that started before this time")
+
+    @field_validator("jobs")
+    @classmethod
+    def _harmless(cls, text: str) -> str:
+        return text and harmless(text)

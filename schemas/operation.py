@@ -1,0 +1,101 @@
+"""What the API offers and the workers perform: one model per operation."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Course(Enum):
+    """How an operation is answered."""
+
+    WAITED = "waited"
+    DEFERRED = "deferred"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Route:
+    """How an operation looks over HTTP.
+
+    `says` is the description of its success, `fails` that of its failures, `envelope` the key of the answer that holds
+    the output (None: the output is the whole answer). `probe` is performed, and waited for, before a deferred
+    operation gets its task, `also` a second path that leads to it. `verb` is empty for operations that only the service itself calls.
+    """
+
+    verb: str
+    path: str
+    output: Any
+    says: str
+    fails: str
+    status: int = 200
+    course: Course = Course.WAITED
+    envelope: str | None = "output"
+    on_system: bool = True
+    probe: "Callable[[Any], Operation] | None" = None
+    also: str = ""
+
+    @property
+    def service(self) -> str:
+        """The service, which is also the queue: the first part of the path."""
+        return self.path.split("/")[1]
+
+
+class Operation(BaseModel):
+    """The parameters of one call, named as clients name them."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    route: ClassVar[Route]
+
+    @classmethod
+    def task(cls) -> str:
+        """The name that Celery and Flower know it by, such as `utilities.Ls`."""
+        return f"{cls.route.service}.{cls.__name__}"
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as JSON, as they travel in the message."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def fails(self) -> str:
+        """What is said of this call when it fails."""
+        return self.route.fails
+
+
+def digest(parameters: dict[str, Any]) -> str:
+    """SHA-256, in hex, of an operation's parameters as they travel."""
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+OPERATIONS: list[type[Operation]] = []
+INTERNAL: list[type[Operation]] = []
+
+Model = TypeVar("Model", bound=type[Operation])
+
+
+def operation(call: str, output: Any, *, says: str = "", fails: str = "", **details: Any) -> Callable[[Model], Model]:
+    """Give a model its route, such as `GET /utilities/ls`, and list it in OPERATIONS."""
+    verb, path = call.split()
+
+    def declare(model: Model) -> Model:
+        model.route = Route(verb, path, output, says, fails or f"Error on {model.__name__.lower()} operation", **details)
+        OPERATIONS.append(model)
+        return model
+
+    return declare
+
+
+def internal(service: str, output: Any, *, fails: str) -> Callable[[Model], Model]:
+    """Give a model that only the service itself calls its queue, and list it in INTERNAL."""
+
+    def declare(model: Model) -> Model:
+        model.route = Route("", f"/{service}", output, "", fails)
+        INTERNAL.append(model)
+        return model
+
+    return declare
