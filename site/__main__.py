@@ -1,0 +1,58 @@
+"""`python site start|stop|status|clean|rotate-issuer-key`: an HPC centre of real servers on this machine."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from centre import Centre
+from layout import REPOSITORY, layout
+from trouble import SiteError
+
+NOT_RUNNING = 3  # as the LSB's init scripts say it
+
+
+def main() -> int:
+    """Do what the command line says; returns the exit status."""
+    options = _options()
+    begun = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - begun:5.1f} s] {what}", file=sys.stderr, flush=True)
+
+    try:
+        if os.geteuid():
+            raise SiteError("the site needs root: its servers have users of their own")
+        return _do(options, Centre(layout(options.state), say), say)
+    except SiteError as error:
+        print(f"site: {error}", file=sys.stderr)
+        return 1
+
+
+def _do(options: argparse.Namespace, centre: Centre, say: object) -> int:
+    match options.action:
+        case "start":
+            centre.start(with_gateway=options.gateway)
+        case "stop":
+            centre.stop()
+        case "status":
+            states = centre.status()
+            print("\n".join(f"{name:<12} {state}" for name, state in states.items()) or "nothing runs")
+            return 0 if states else NOT_RUNNING
+        case "clean":
+            centre.clean()
+        case "rotate-issuer-key":
+            print(centre.rotate_issuer_key())
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="site", description=__doc__)
+    parser.add_argument("action", choices=["start", "stop", "status", "clean", "rotate-issuer-key"])
+    parser.add_argument("--state", type=Path, default=REPOSITORY / ".site", help="the site's folder (default: .site in the repository)")
+    parser.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=True, help="also start the gateway (default)")
+    return parser.parse_args()
+
+
+sys.exit(main())

@@ -1,0 +1,186 @@
+"""The site as a whole: started in the order of its dependencies, stopped in the opposite one, removed."""
+
+import graphlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import ceph_cluster
+import facts
+import gateway
+import issuer
+import leftovers
+import people
+import redis_server
+import slurm_cluster
+import ssh_server
+from documents import write_documents
+from facts import Site
+from layout import REPOSITORY, SITES, Layout
+from people import alone
+from probes import output
+from program import Program
+from rendering import render
+from supervision import ENDED, Supervisor
+from trouble import SiteError
+
+PATIENCE = 90  # seconds for one program to answer
+Say = Callable[[str], None]
+
+
+class Centre:
+    """One site, and what can be done to it."""
+
+    def __init__(self, layout: Layout, say: Say) -> None:
+        """The site of this layout; `say` is told of progress."""
+        self._layout = layout
+        self._say = say
+        self._supervisor = Supervisor(layout)
+
+    def start(self, *, with_gateway: bool) -> Site:
+        """Start what does not run yet, and return when all of it answers."""
+        with alone():
+            people.ensure_users()
+            site = self._prepared()
+        servers = _servers(site)
+        programs = [*servers, *gateway.programs(site)]
+        self._supervisor.start(programs)
+        self._bring_up(programs if with_gateway else servers)
+        return site
+
+    def stop(self) -> None:
+        """Stop everything, jobs and sessions included."""
+        if not self._written:
+            return
+        site = facts.site(self._layout, settled=True)
+        watched = leftovers.leftovers(site)
+        watched += leftovers.descendants([process.pid for process in watched])
+        if self._supervisor.runs:
+            self._cancel_jobs(site)
+            self._take_down([*_servers(site), *gateway.programs(site)])
+            self._supervisor.stop()
+        leftovers.end({*watched, *leftovers.leftovers(site)})
+
+    def status(self) -> dict[str, str]:
+        """The state of every program; empty when nothing runs."""
+        return self._supervisor.states() if self._supervisor.runs else {}
+
+    def clean(self) -> None:
+        """Stop, and remove all that the site made on this machine."""
+        self.stop()
+        if not SITES.exists():
+            return
+        with alone():
+            shutil.rmtree(self._layout.state, ignore_errors=True)
+            if self._layout.link.is_symlink():
+                self._layout.link.unlink()
+            if not any(SITES.iterdir()):
+                people.remove_users()
+                ssh_server.remove_separation()
+                SITES.rmdir()
+
+    def rotate_issuer_key(self) -> str:
+        """Have the issuer sign with a new key, its earlier ones still published; returns the key's id."""
+        if not self._supervisor.runs:
+            raise SiteError("the site does not run")
+        site = facts.site(self._layout, settled=True)
+        name = issuer.add_key(site)
+        self._supervisor.stop_program("issuer")
+        self._bring_up(issuer.programs(site))
+        return name
+
+    @property
+    def _written(self) -> bool:
+        return (self._layout.state / "site.json").exists()
+
+    def _prepared(self) -> Site:
+        layout, running = self._layout, self._supervisor.runs
+        for folder in (layout.state, layout.etc, layout.run, layout.data, layout.logs, layout.keys):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _link(layout)
+        site = facts.site(layout, settled=running)
+        if not running:
+            leftovers.end(leftovers.leftovers(site))
+        facts.write_down(site)
+        render(site)
+        ssh_server.make_host_key(site)
+        subprocess.run([sys.executable, "-m", "broker.keys", layout.keys / "private", layout.keys / "public"], cwd=REPOSITORY, check=True)
+        write_documents(site)
+        return site
+
+    def _bring_up(self, programs: Iterable[Program]) -> None:
+        by_name = {program.name: program for program in programs}
+        order = graphlib.TopologicalSorter({name: [other for other in program.after if other in by_name] for name, program in by_name.items()})
+        order.prepare()
+        with ThreadPoolExecutor(len(by_name)) as pool:
+            under_way: dict[Future[None], str] = {}
+            while order.is_active():
+                under_way |= {pool.submit(self._bring_one_up, by_name[name]): name for name in order.get_ready()}
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    order.done(under_way.pop(future))
+
+    def _bring_one_up(self, program: Program) -> None:
+        if self._supervisor.state(program.name) != "RUNNING":
+            program.prepare()
+            self._supervisor.start_program(program.name)
+        deadline = time.monotonic() + PATIENCE
+        while not (self._runs(program) and program.ready()):
+            if time.monotonic() > deadline:
+                raise self._failure(program, f"does not answer after {PATIENCE} s")
+            time.sleep(0.05)
+        program.settle()
+        self._say(program.name)
+
+    def _runs(self, program: Program) -> bool:
+        state = self._supervisor.state(program.name)
+        if state in ENDED:
+            raise self._failure(program, "ended")
+        return state == "RUNNING"
+
+    def _failure(self, program: Program, what: str) -> SiteError:
+        log = self._layout.logs / f"{program.name}.log"
+        last = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+        return SiteError("\n  ".join([f"{program.name} {what}; the end of {log}:", *last]))
+
+    def _take_down(self, programs: Iterable[Program]) -> None:
+        """Stop in the opposite order: a program goes when all that came after it are gone."""
+        before: dict[str, set[str]] = {program.name: set() for program in programs}
+        for program in programs:
+            for other in program.after:
+                before[other].add(program.name)
+        order = graphlib.TopologicalSorter(before)
+        order.prepare()
+        with ThreadPoolExecutor(len(before)) as pool:
+            under_way: dict[Future[None], str] = {}
+            while order.is_active():
+                under_way |= {pool.submit(self._supervisor.stop_program, name): name for name in order.get_ready()}
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    order.done(under_way.pop(future))
+
+    def _cancel_jobs(self, site: Site) -> None:
+        """Cancel all jobs and wait a little: their steps would outlive the daemons."""
+        jobs = output("squeue", "-h", "-o", "%A", environment=site.slurm).split()
+        if not jobs:
+            return
+        output("scancel", *jobs, environment=site.slurm)
+        deadline = time.monotonic() + 10
+        while output("squeue", "-h", "-o", "%A", environment=site.slurm) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+def _servers(site: Site) -> list[Program]:
+    modules = (redis_server, ssh_server, issuer, slurm_cluster, ceph_cluster)
+    return [program for module in modules for program in module.programs(site)]
+
+
+def _link(layout: Layout) -> None:
+    if layout.link.is_symlink() or not layout.link.exists():
+        layout.link.unlink(missing_ok=True)
+        layout.link.symlink_to(layout.state)
+    else:
+        raise SiteError(f"{layout.link} exists and is not the link of a site: left alone")

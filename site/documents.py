@@ -1,0 +1,57 @@
+"""What the site leaves for those who use it: the gateway's settings, and variables for clients."""
+
+import shlex
+
+import yaml
+
+from facts import SYSTEM, Site, private, write_down
+from people import PEOPLE, Person
+from ssh_server import host_key
+
+
+def write_documents(site: Site) -> None:
+    """Write site.json, settings.yaml, client.env (alice's) and client-bob.env."""
+    write_down(site)
+    private(site.layout.state / "settings.yaml", yaml.safe_dump(_settings(site), sort_keys=False))
+    alice, bob = PEOPLE[:2]
+    private(site.layout.state / "client.env", _variables(site, alice))
+    private(site.layout.state / "client-bob.env", _variables(site, bob))
+
+
+def _variables(site: Site, person: Person) -> str:
+    variables = {
+        "FIRECREST_URL": site.api_url,
+        "AUTH_TOKEN_URL": site.token_url,
+        "FIRECREST_CLIENT_ID": person.client,
+        "FIRECREST_CLIENT_SECRET": site.secrets[person.client],
+        "FIRECREST_SYSTEM": SYSTEM,
+        "FIRECREST_API_VERSION": "1.16.1",
+    }
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _settings(site: Site) -> dict[str, object]:
+    keys = site.layout.keys
+    system = {
+        "name": SYSTEM,
+        "host": "127.0.0.1",
+        "port": site.ports["sshd"],
+        "host_keys": [host_key(site)],
+        "scheduler": "slurm",
+        "job_root": "/home",
+        "filesystems": [{"name": "home", "path": "/home", "description": "Home directories"}],
+    }
+    storage = {
+        "private_url": site.s3_url,
+        "public_url": site.s3_url,
+        "region": "default",
+        "access_key": site.secrets["s3_access_key"],
+        "secret_key": site.secrets["s3_secret_key"],
+    }
+    return {
+        "systems": [system],
+        "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
+        "broker": {"url": site.redis_url},
+        "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
+        "storage": storage,
+    }

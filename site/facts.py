@@ -1,0 +1,138 @@
+"""What one site decided once and keeps: its ports and secrets, and everything that follows from them."""
+
+import json
+import os
+import secrets
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ports
+from layout import Layout
+from people import PEOPLE
+
+PORTS = (
+    "redis", "sshd", "mariadb", "slurmdbd", "slurmctld", "slurmd1", "slurmd2", "slurmd3",
+    "ceph_mon", "ceph_mon_v1", "radosgw", "issuer", "api", "flower",
+)  # fmt: skip
+SYSTEM = "cluster"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site: where it lives, and what it decided."""
+
+    layout: Layout
+    ports: dict[str, int]
+    secrets: dict[str, str]
+
+    @property
+    def redis_url(self) -> str:
+        """Redis, with its password."""
+        return f"redis://:{self.secrets['redis']}@127.0.0.1:{self.ports['redis']}/0"
+
+    @property
+    def issuer(self) -> str:
+        """The issuer's name, which is also the start of its URLs."""
+        return f"http://127.0.0.1:{self.ports['issuer']}/realms/kcrealm"
+
+    @property
+    def token_url(self) -> str:
+        """Where clients get tokens."""
+        return f"{self.issuer}/protocol/openid-connect/token"
+
+    @property
+    def jwks_url(self) -> str:
+        """Where the issuer's public keys are."""
+        return f"{self.issuer}/protocol/openid-connect/certs"
+
+    @property
+    def s3_url(self) -> str:
+        """The object store."""
+        return f"http://127.0.0.1:{self.ports['radosgw']}"
+
+    @property
+    def api_url(self) -> str:
+        """The gateway's API."""
+        return f"http://127.0.0.1:{self.ports['api']}"
+
+    @property
+    def flower_url(self) -> str:
+        """The monitor of the gateway's workers."""
+        return f"http://127.0.0.1:{self.ports['flower']}"
+
+    @property
+    def slurm(self) -> dict[str, str]:
+        """Environment of a Slurm command that is to talk to this site."""
+        return {"SLURM_CONF": str(self.layout.slurm_conf)}
+
+
+def site(layout: Layout, *, settled: bool) -> Site:
+    """The site of a state folder: as written down, with new ports for those taken meanwhile unless it is `settled` (running)."""
+    written = _written(layout)
+    kept = written.get("ports", {})
+    decided = _secrets() | written.get("secrets", {})
+    return Site(layout, kept if settled and kept else ports.assigned(PORTS, kept), decided)
+
+
+def write_down(site: Site) -> None:
+    """Write site.json: everything that the site decided, for later starts and for tests."""
+    private(site.layout.state / "site.json", json.dumps(_document(site), indent=2) + "\n")
+
+
+def private(path: Path, text: str) -> None:
+    """Write a file that only its owner, root, may read."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+def _written(layout: Layout) -> dict[str, Any]:
+    path = layout.state / "site.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _secrets() -> dict[str, str]:
+    names = ("redis", "mariadb", "s3_access_key", "s3_secret_key", *(person.client for person in PEOPLE))
+    return {name: secrets.token_hex(20) for name in names} | {"ceph_fsid": str(uuid.uuid4())}
+
+
+def _document(site: Site) -> dict[str, Any]:
+    layout = site.layout
+    return {
+        "state": str(layout.state),
+        "link": str(layout.link),
+        "system": SYSTEM,
+        "ports": site.ports,
+        "secrets": site.secrets,
+        "urls": {
+            "api": site.api_url,
+            "flower": site.flower_url,
+            "issuer": site.issuer,
+            "token": site.token_url,
+            "jwks": site.jwks_url,
+            "s3": site.s3_url,
+            "redis": site.redis_url,
+        },
+        "clients": {
+            person.name: {"id": person.client, "secret": site.secrets[person.client], "user": person.user, "accounts": list(person.accounts)}
+            for person in PEOPLE
+        },
+        "users": [person.user for person in PEOPLE if person.ours],
+        "partitions": ["normal", "debug", "xfer"],
+        "settings": str(layout.state / "settings.yaml"),
+        "slurm_conf": str(layout.slurm_conf),
+        "munge_socket": str(layout.munge_socket),
+        "ceph_conf": str(layout.etc / "ceph.conf"),
+        "sshd": {
+            "config": str(layout.etc / "sshd_config"),
+            "pid": str(layout.run / "sshd.pid"),
+            "log": str(layout.logs / "sshd.log"),
+            "host_key": str(layout.keys / "host.pub"),
+        },
+        "supervisor": {"config": str(layout.etc / "supervisord.conf"), "socket": str(layout.run / "supervisor.sock")},
+        "keys": {"private": str(layout.keys / "private"), "public": str(layout.keys / "public")},
+        "logs": str(layout.logs),
+    }

@@ -1,0 +1,78 @@
+"""The people of the site: unix users, their Slurm accounts, and the issuer's clients that act for them."""
+
+import fcntl
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from layout import SITES
+from trouble import SiteError
+
+MARK = "FirecREST site"
+
+
+@dataclass(frozen=True)
+class Person:
+    """A client of the issuer and the unix user that its tokens name."""
+
+    name: str
+    user: str
+    ours: bool = True
+    accounts: tuple[str, ...] = ()
+
+    @property
+    def client(self) -> str:
+        """Client id at the issuer."""
+        return f"firecrest-{self.name}"
+
+
+PEOPLE = (
+    Person("alice", "fcalice", accounts=("projecta", "projectb")),
+    Person("bob", "fcbob", accounts=("projectb",)),
+    Person("carol", "fccarol"),
+    Person("nobody", "nosuchuser", ours=False),
+    Person("root", "root", ours=False),
+)
+USERS = tuple(person.user for person in PEOPLE if person.ours)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold off other sites of this machine: users and folders are shared with them."""
+    SITES.mkdir(mode=0o755, exist_ok=True)
+    folder = os.open(SITES, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def ensure_users() -> None:
+    """Make the unix users that are missing; raises SiteError where a name belongs to somebody else."""
+    for user in USERS:
+        entry = _entry(user)
+        if entry is None:
+            subprocess.run(["useradd", "--create-home", "--comment", MARK, "--shell", "/bin/bash", user], check=True)
+            # not the "!" of useradd: without PAM, sshd takes that for a locked account
+            subprocess.run(["usermod", "--password", "*", user], check=True)
+        elif entry.pw_gecos != MARK:
+            raise SiteError(f"the unix user {user} exists and is not one of the site's (its comment is not {MARK!r}): left alone")
+
+
+def remove_users() -> None:
+    """Remove the unix users that the site made, with their homes."""
+    for user in USERS:
+        entry = _entry(user)
+        if entry is not None and entry.pw_gecos == MARK:
+            subprocess.run(["userdel", "--remove", user], check=True, stderr=subprocess.DEVNULL)
+
+
+def _entry(user: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return None

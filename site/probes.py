@@ -1,0 +1,60 @@
+"""Whether a server answers: one look each, no waiting."""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from celery import Celery
+
+
+def answers(port: int, *, said: bytes = b"", expected: bytes) -> bool:
+    """Whether the server on a port of the loopback replies to `said` with `expected`."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        connection.sendall(said)
+        return connection.recv(1024).startswith(expected)
+    return False
+
+
+def serves(url: str) -> bool:
+    """Whether the URL answers 200."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with contextlib.suppress(OSError, urllib.error.URLError), opener.open(url, timeout=5) as response:
+        return response.status == 200
+    return False
+
+
+def output(*argv: str, environment: Mapping[str, str] | None = None) -> str:
+    """Standard output of a command, nothing if it failed."""
+    done = subprocess.run(argv, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    return "" if done.returncode else done.stdout
+
+
+def succeeds(*argv: str, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a command ends well."""
+    done = subprocess.run(argv, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    return done.returncode == 0
+
+
+def ceph_state(admin_socket: Path, question: str) -> str:
+    """The state of a Ceph daemon, asked at its admin socket: the ceph command takes half a second to load."""
+    with contextlib.suppress(OSError, struct.error, ValueError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect(str(admin_socket))
+        connection.sendall(json.dumps({"prefix": question}).encode() + b"\0")
+        with connection.makefile("rb") as stream:
+            (length,) = struct.unpack(">I", stream.read(4))
+            return str(json.loads(stream.read(length)).get("state", ""))
+    return ""
+
+
+def worker_answers(broker: str, name: str) -> bool:
+    """Whether a Celery worker answers a ping."""
+    with Celery(broker=broker, set_as_current=False) as celery:
+        return bool(celery.control.inspect(destination=[name], timeout=1).ping())

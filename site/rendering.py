@@ -1,0 +1,50 @@
+"""The servers' configuration files, from templates and what the site decided."""
+
+import os
+import shutil
+from pathlib import Path
+from string import Template
+
+from facts import Site
+
+TEMPLATES = Path(__file__).parent / "templates"
+# name: (owner, mode); slurmdbd refuses a file that others could read
+FILES = {
+    "redis.conf": ("redis", 0o600),
+    "sshd_config": ("root", 0o644),
+    "my.cnf": ("root", 0o644),
+    "cgroup.conf": ("root", 0o644),
+    "slurm.conf": ("root", 0o644),
+    "slurmdbd.conf": ("slurm", 0o600),
+    "ceph.conf": ("root", 0o644),
+}
+
+
+def render(site: Site) -> None:
+    """Write the configuration files of all servers."""
+    values = _values(site)
+    for name, (owner, mode) in FILES.items():
+        text = Template((TEMPLATES / name).read_text()).substitute(values)
+        fresh = site.layout.etc / f"{name}.new"
+        fresh.touch(mode=0o600)
+        fresh.write_text(text)
+        shutil.chown(fresh, owner)
+        fresh.chmod(mode)
+        os.replace(fresh, site.layout.etc / name)
+
+
+def _values(site: Site) -> dict[str, str]:
+    return {
+        "state": str(site.layout.state),
+        "munge_socket": str(site.layout.munge_socket),
+        "redis_password": site.secrets["redis"],
+        "mariadb_password": site.secrets["mariadb"],
+        "ceph_fsid": site.secrets["ceph_fsid"],
+        "ceph_mon_address": mon_address(site),
+        **{f"{name}_port": str(port) for name, port in site.ports.items()},
+    }
+
+
+def mon_address(site: Site) -> str:
+    """The Ceph monitor's address, in Ceph's notation."""
+    return f"[v2:127.0.0.1:{site.ports['ceph_mon']},v1:127.0.0.1:{site.ports['ceph_mon_v1']}]"
