@@ -1,0 +1,181 @@
+"""One SSH connection: reaching a system, knowing it by its pinned keys, entering it as a user."""
+
+import base64
+import logging
+import random
+import socket
+import time
+from typing import Final
+
+import paramiko
+
+from schemas.errors import AccessDenied, MachineNotAvailable
+from schemas.settings import System
+from workers.host import Finished
+from workers.shells import LostError, NotStartedError, Shell, run_with_input
+
+logger = logging.getLogger(__name__)
+
+_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+_DIGESTS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+_RSA: Final = ("rsa-sha2-512", "rsa-sha2-256")
+_BUSY: Final = "Error reading SSH protocol banner"
+_OPEN_ATTEMPTS: Final = 6
+# The kernel asks a silent peer after 15 s and gives it up after 30; unacknowledged data is given up after 20.
+_SOCKET_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
+)
+
+
+class NoSessionError(Exception):
+    """The server has no room for one more session on this connection."""
+
+
+class Connection:
+    """An SSH connection that a user has entered through."""
+
+    def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
+        self._transport = transport
+        self._socket = sock
+
+    def usable(self) -> bool:
+        """Whether the connection still stands, as far as known."""
+        return self._transport.is_active()
+
+    def shell(self, deadline: float) -> Shell:
+        """A new warm shell. Raises NoSessionError, NotStartedError, or MachineNotAvailable when no shell answers in it."""
+        session = self._session(deadline)
+        try:
+            return Shell(session, deadline)
+        except LostError as error:
+            session.close()
+            raise NotStartedError("no shell started") from error
+        except BaseException:
+            session.close()
+            raise
+
+    def run_with_input(self, line: str, stdin: bytes, deadline: float) -> Finished:
+        """Run a command line that reads `stdin`, in a session of its own. Raises what `shells.run_with_input` does, and NoSessionError."""
+        session = self._session(deadline)
+        try:
+            return run_with_input(session, line, stdin, deadline)
+        finally:
+            session.close()
+
+    def close(self) -> None:
+        """Close all, at once."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes paramiko's reader, which close() alone would wait for
+        except OSError:
+            pass  # the other side was first
+        self._transport.close()
+
+    def _session(self, deadline: float) -> paramiko.Channel:
+        # A server frees a session a moment after its end was told, so "no" may mean "not yet".
+        for attempt in range(_OPEN_ATTEMPTS):
+            try:
+                return self._transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                if not self._transport.is_active():
+                    raise NotStartedError("the connection is gone") from error
+                _pause(attempt, deadline)
+        raise NoSessionError
+
+
+def connect(system: System, user: str, key: paramiko.PKey, *, deadline: float) -> Connection:
+    """Enter a system.
+
+    Raises MachineNotAvailable when it cannot be reached or is not the one whose keys are pinned, AccessDenied when it does
+    not let the user in.
+    """
+    attempt = 0
+    while True:
+        try:
+            return _enter(system, user, key, deadline)
+        except paramiko.AuthenticationException as error:
+            raise AccessDenied("User does not have permissions to access machine") from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            # Said by an sshd that has too many unfinished logins (MaxStartups).
+            if _BUSY not in str(error) or time.monotonic() >= deadline:
+                logger.warning("%s is not available: %s", system.name, error)
+                raise MachineNotAvailable("Machine is not available") from error
+        _pause(attempt, deadline)
+        attempt += 1
+
+
+def pinned(lines: tuple[str, ...]) -> dict[bytes, str]:
+    """Public host keys and their types, from lines with or without host names before and comments after the key.
+
+    Raises ValueError for a line without a key.
+    """
+    return dict(_pin(line) for line in lines)
+
+
+def _pin(line: str) -> tuple[bytes, str]:
+    for word in line.split():
+        if word.startswith("AAAA"):
+            blob = base64.b64decode(word, validate=True)
+            return blob, paramiko.Message(blob).get_text()
+    raise ValueError(f"no host key in {line!r}")
+
+
+def _enter(system: System, user: str, key: paramiko.PKey, deadline: float) -> Connection:
+    sock = socket.create_connection((system.host, system.port), timeout=_left(deadline))
+    try:
+        for option in _SOCKET_OPTIONS:
+            sock.setsockopt(*option)
+        transport = paramiko.Transport(sock)
+    except BaseException:
+        sock.close()
+        raise
+    connection = Connection(transport, sock)
+    try:
+        _handshake(transport, system, deadline)
+        _authenticate(transport, user, key, deadline)
+        # Blocking from here on: an idle connection costs no wake-ups, and close() wakes the reader itself.
+        sock.settimeout(None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _handshake(transport: paramiko.Transport, system: System, deadline: float) -> None:
+    pins = pinned(system.host_keys)
+    wanted = {kind for pin in pins.values() for kind in (_RSA if pin == "ssh-rsa" else (pin,))}
+    options = transport.get_security_options()
+    options.ciphers, options.digests = _CIPHERS, _DIGESTS
+    options.key_types = tuple(kind for kind in options.key_types if kind in wanted)
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = _left(deadline)
+    transport.start_client(timeout=_left(deadline))
+    if not transport.initial_kex_done:
+        raise TimeoutError("no key exchange in time")
+    if transport.get_remote_server_key().asbytes() not in pins:
+        logger.critical("HOST KEY MISMATCH: %s at %s:%s shows a key that is not pinned", system.name, system.host, system.port)
+        raise paramiko.SSHException("host key is not pinned")
+
+
+def _authenticate(transport: paramiko.Transport, user: str, key: paramiko.PKey, deadline: float) -> None:
+    try:
+        transport.auth_publickey(user, key)
+    except paramiko.AuthenticationException as error:
+        # paramiko says the same of a broken connection and of a late answer; only a refusal is one.
+        if not transport.is_active() or time.monotonic() >= deadline:
+            raise TimeoutError("no answer to the login") from error
+        raise
+    if not transport.is_authenticated():
+        raise paramiko.AuthenticationException("more than a certificate is asked for")
+
+
+def _left(deadline: float) -> float:
+    return max(0.01, deadline - time.monotonic())
+
+
+def _pause(attempt: int, deadline: float) -> None:
+    most = min(0.01 * 2**attempt, 0.5)
+    time.sleep(min(random.uniform(most / 2, most), _left(deadline)))  # noqa: S311 - to spread load, not to hide anything

@@ -1,0 +1,112 @@
+"""How a command is put to a shell, and how its two outputs are told from whatever else the shell's streams carry."""
+
+import re
+import secrets
+from typing import Final
+
+from workers.host import Finished
+
+MAX_OUTPUT: Final = 64 * 1024 * 1024
+
+_STATUS = re.compile(rb" (\d{1,3})\n")
+_NOTHING = re.compile(rb"\n")
+_LONGEST_END = 5
+
+
+class UnframedError(Exception):
+    """The streams do not hold exactly one command's framed output."""
+
+
+class OversizedError(Exception):
+    """A command printed more than is taken."""
+
+
+def new_token() -> str:
+    """A mark that no output can hold but by whoever read it."""
+    return secrets.token_hex(16)
+
+
+def script(line: str, token: str) -> bytes:
+    """What a shell is fed to run the line and frame its output; of a text cut short it runs nothing.
+
+    The brace that opens first closes last: the shell runs nothing before it has read it. The line runs in a subshell, so
+    that `cd`, `exit` or an assignment does not outlive it, and dash and bash replace that subshell by the command.
+    """
+    return f"{{ ( {line} ) </dev/null; echo {token} $?; echo {token} >&2; }}\n".encode(errors="surrogateescape")
+
+
+def noisy_script(line: str, token: str) -> bytes:
+    """The same with a mark before the output too, for where something else may print first; its input is the shell's."""
+    return f"{{ echo {token}; echo {token} >&2; ( {line} ); echo {token} $?; echo {token} >&2; }}\n".encode(errors="surrogateescape")
+
+
+class _Stream:
+    """One output stream of a framed command, read as it arrives."""
+
+    def __init__(self, token: bytes, ending: re.Pattern[bytes], *, noisy: bool) -> None:
+        self._token = token
+        self._ending = ending
+        self._noisy = noisy
+        self._seen = bytearray()
+        self._end = -1
+        self.code: int | None = None
+        self.whole = False
+
+    def feed(self, data: bytes) -> None:
+        if self._noisy:
+            data = self._begin(data)
+        start = max(0, len(self._seen) - len(self._token))
+        self._seen += data
+        if self._end < 0:
+            self._end = self._seen.find(self._token, start)
+        if self._end >= 0 and data:
+            self._finish(bytes(self._seen[self._end + len(self._token) :]))
+
+    def _begin(self, data: bytes) -> bytes:
+        self._seen += data
+        mark = self._token + b"\n"
+        _, found, rest = self._seen.partition(mark)
+        self._noisy = not found
+        self._seen = bytearray() if found else self._seen[-len(mark) :]
+        return bytes(rest) if found else b""
+
+    def _finish(self, tail: bytes) -> None:
+        ended = self._ending.fullmatch(tail)
+        if ended:
+            self.code = int(ended[1]) if ended.re.groups else None
+            self.whole = True
+        elif self.whole or b"\n" in tail or len(tail) >= _LONGEST_END:
+            raise UnframedError(tail[:80])
+
+    def output(self) -> bytes:
+        return bytes(self._seen[: self._end])
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+class Frame:
+    """The output of one command, read from chunks of both streams in whatever pieces and order they come.
+
+    `noisy` says that a mark stands before the output, and that anything may stand before that mark.
+    """
+
+    def __init__(self, token: str, *, noisy: bool = False, most: int = MAX_OUTPUT) -> None:
+        self._stdout = _Stream(token.encode(), _STATUS, noisy=noisy)
+        self._stderr = _Stream(token.encode(), _NOTHING, noisy=noisy)
+        self._most = most
+
+    def feed(self, stdout: bytes = b"", stderr: bytes = b"") -> Finished | None:
+        """The finished command once both streams have ended, None before.
+
+        Raises UnframedError when something stands where nothing should, OversizedError when the output is too big.
+        """
+        if stdout:
+            self._stdout.feed(stdout)
+        if stderr:
+            self._stderr.feed(stderr)
+        if len(self._stdout) + len(self._stderr) > self._most:
+            raise OversizedError(self._most)
+        if self._stdout.code is None or not (self._stdout.whole and self._stderr.whole):
+            return None
+        return Finished(self._stdout.code, self._stdout.output(), self._stderr.output())

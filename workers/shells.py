@@ -1,0 +1,184 @@
+"""Warm shells: one long-lived `sh` per SSH session, fed with one framed command after another."""
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import paramiko
+
+from schemas.errors import CommandFailed, TimedOut
+from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script
+from workers.host import Finished
+
+_CHUNK: Final = 1 << 20
+_PIECE: Final = 1 << 15
+_SHELL: Final = "exec /bin/sh"
+
+
+class NotStartedError(Exception):
+    """The command surely did not run: it could not be handed over whole."""
+
+
+class LostError(Exception):
+    """The command may have run, but what became of it cannot be known."""
+
+
+class Shell:
+    """A session with an `sh` in it that waits for commands."""
+
+    def __init__(self, session: paramiko.Channel, deadline: float) -> None:
+        """Start the `sh` and wait until it answers, dropping whatever the login prints first.
+
+        Raises NotStartedError, LostError, TimedOut or CommandFailed.
+        """
+        self._session = session
+        self._outputs = _Outputs(session)
+        with _closed_at(deadline, session):
+            _request(session, _SHELL)
+        token = new_token()
+        _send(session, noisy_script(":", token), deadline)
+        self._outputs.read(Frame(token, noisy=True), deadline)
+
+    def usable(self) -> bool:
+        """Whether it is open and has been silent since its last command ended."""
+        session = self._session
+        silent = not (session.recv_ready() or session.recv_stderr_ready())
+        return silent and not (session.closed or session.eof_received)
+
+    def run(self, line: str, deadline: float) -> Finished:
+        """Run a command line. After any error the shell must be closed.
+
+        Raises NotStartedError, LostError, TimedOut, or CommandFailed for an output too big.
+        """
+        if not self.usable():
+            raise NotStartedError("the shell was gone or had spoken unasked")
+        token = new_token()
+        _send(self._session, script(line, token), deadline)
+        return self._outputs.read(Frame(token), deadline)
+
+    def close(self) -> None:
+        """End the session; a command still running there is left to its own time limit."""
+        self._session.close()
+
+
+def run_with_input(session: paramiko.Channel, line: str, stdin: bytes, deadline: float) -> Finished:
+    """Run a command line in a session of its own, which it reads `stdin` from. Raises as `Shell.run` does.
+
+    The line travels as base64, so that it means the same to every login shell.
+    """
+    token = new_token()
+    outputs = _Outputs(session)
+    text = base64.b64encode(noisy_script(line, token)).decode()
+    with _closed_at(deadline, session):
+        _request(session, f"""exec /bin/sh -c 'eval "$(echo {text} | base64 -d)"'""")
+    # A thread of its own: a command may print before it has read everything, and both must flow.
+    threading.Thread(target=_feed, args=(session, stdin), name="ssh-stdin", daemon=True).start()
+    return outputs.read(Frame(token, noisy=True), deadline)
+
+
+class _Bell(threading.Event):
+    """Rings when either stream has something new; emptying one stream does not silence it for the other."""
+
+    def clear(self) -> None:
+        pass
+
+    def silence(self) -> None:
+        super().clear()
+
+
+class _Outputs:
+    """Both output streams of a session, drained together because they share one flow control window."""
+
+    def __init__(self, session: paramiko.Channel) -> None:
+        self._session = session
+        self._bell = _Bell()
+        session.in_buffer.set_event(self._bell)
+        session.in_stderr_buffer.set_event(self._bell)
+
+    def read(self, frame: Frame, deadline: float) -> Finished:
+        try:
+            return self._read(frame, deadline)
+        except UnframedError:
+            raise LostError("the shell's output was not framed") from None
+        except OversizedError as error:
+            raise CommandFailed(f"Command output exceeded buffer limit ({error})") from None
+
+    def _read(self, frame: Frame, deadline: float) -> Finished:
+        while True:
+            self._bell.silence()
+            ended = self._session.closed or self._session.eof_received
+            finished = frame.feed(*self._arrived())
+            if finished:
+                return finished
+            if ended:
+                raise LostError("the session ended")
+            if not self._bell.wait(max(0.0, deadline - time.monotonic())):
+                raise TimedOut("Command has finished with timeout signal")
+
+    def _arrived(self) -> tuple[bytes, bytes]:
+        session = self._session
+        stdout = session.recv(_CHUNK) if session.recv_ready() else b""
+        stderr = session.recv_stderr(_CHUNK) if session.recv_stderr_ready() else b""
+        if session.recv_ready() or session.recv_stderr_ready():
+            self._bell.set()
+        return stdout, stderr
+
+
+@contextmanager
+def _closed_at(deadline: float, session: paramiko.Channel) -> Iterator[None]:
+    """Close the session if the block outlasts the deadline: paramiko waits for such replies without end."""
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), session.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _request(session: paramiko.Channel, command: str) -> None:
+    try:
+        session.exec_command(command)
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise LostError("the session was refused or ended") from error
+
+
+def _send(session: paramiko.Channel, text: bytes, deadline: float) -> None:
+    """Write a whole script. Until its last piece is handed over the shell has run nothing of it."""
+    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    for piece in pieces[:-1]:
+        _send_piece(session, piece, deadline, failing=NotStartedError)
+    # The last piece in one message, or its first part counts as an earlier piece.
+    _send_piece(session, pieces[-1], deadline, failing=LostError)
+
+
+def _send_piece(session: paramiko.Channel, piece: bytes, deadline: float, *, failing: type[Exception]) -> None:
+    while piece:
+        session.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            sent = session.send(piece)
+        except OSError as error:  # paramiko raises this one before anything was sent
+            raise NotStartedError("the session is closed") from error
+        except (paramiko.SSHException, EOFError) as error:
+            raise failing("the connection broke") from error
+        if not sent:
+            raise NotStartedError("the session is closed")
+        piece = piece[sent:]
+
+
+def _feed(session: paramiko.Channel, stdin: bytes) -> None:
+    """Write all of stdin and its end; a command that does not want it, or a session that ends, ends this too."""
+    try:
+        session.settimeout(None)
+        view = memoryview(stdin)
+        while view:
+            sent = session.send(bytes(view[:_PIECE]))
+            if not sent:
+                return
+            view = view[sent:]
+        session.shutdown_write()
+    except (paramiko.SSHException, OSError, EOFError):
+        return
