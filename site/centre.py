@@ -164,10 +164,11 @@ class Centre:
 
     def _cancel_jobs(self, site: Site) -> None:
         """Cancel all jobs and wait a little: their steps would outlive the daemons."""
-        jobs = output("squeue", "-h", "-o", "%A", environment=site.slurm).split()
-        if not jobs:
+        if self._supervisor.state("slurmctld") != "RUNNING":
             return
-        output("scancel", *jobs, environment=site.slurm)
+        jobs = output("squeue", "-h", "-o", "%A", environment=site.slurm).split()
+        if jobs:
+            output("scancel", *jobs, environment=site.slurm)
         deadline = time.monotonic() + 10
         while output("squeue", "-h", "-o", "%A", environment=site.slurm) and time.monotonic() < deadline:
             time.sleep(0.2)
