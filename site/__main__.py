@@ -22,15 +22,15 @@ def main() -> int:
         print(f"[{time.monotonic() - begun:5.1f} s] {what}", file=sys.stderr, flush=True)
 
     try:
-        if os.geteuid():
-            raise SiteError("the site needs root: its servers have users of their own")
-        return _do(options, Centre(layout(options.state), say), say)
+        return _do(options, Centre(layout(options.state), say))
     except SiteError as error:
         print(f"site: {error}", file=sys.stderr)
         return 1
 
 
-def _do(options: argparse.Namespace, centre: Centre, say: object) -> int:
+def _do(options: argparse.Namespace, centre: Centre) -> int:
+    if os.geteuid():
+        raise SiteError("the site needs root: its servers have users of their own")
     match options.action:
         case "start":
             centre.start(with_gateway=options.gateway)

@@ -2,10 +2,10 @@
 
 import graphlib
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import ceph_cluster
@@ -17,11 +17,11 @@ import people
 import redis_server
 import slurm_cluster
 import ssh_server
+from commands import output, run
 from documents import write_documents
 from facts import Site
 from layout import REPOSITORY, SITES, Layout
 from people import alone
-from probes import output
 from program import Program
 from rendering import render
 from supervision import ENDED, Supervisor
@@ -107,21 +107,22 @@ class Centre:
         facts.write_down(site)
         render(site)
         ssh_server.make_host_key(site)
-        subprocess.run([sys.executable, "-m", "broker.keys", layout.keys / "private", layout.keys / "public"], cwd=REPOSITORY, check=True)
+        run(sys.executable, "-m", "broker.keys", str(layout.keys / "private"), str(layout.keys / "public"), directory=REPOSITORY)
         write_documents(site)
         return site
 
     def _bring_up(self, programs: Iterable[Program]) -> None:
         by_name = {program.name: program for program in programs}
-        order = graphlib.TopologicalSorter({name: [other for other in program.after if other in by_name] for name, program in by_name.items()})
-        order.prepare()
-        with ThreadPoolExecutor(len(by_name)) as pool:
-            under_way: dict[Future[None], str] = {}
-            while order.is_active():
-                under_way |= {pool.submit(self._bring_one_up, by_name[name]): name for name in order.get_ready()}
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    order.done(under_way.pop(future))
+        before = {name: by_name.keys() & program.after for name, program in by_name.items()}
+        _in_order(before, lambda name: self._bring_one_up(by_name[name]))
+
+    def _take_down(self, programs: Sequence[Program]) -> None:
+        """Stop in the opposite order: a program goes when all that came after it are gone."""
+        before: dict[str, set[str]] = {program.name: set() for program in programs}
+        for program in programs:
+            for other in program.after:
+                before[other].add(program.name)
+        _in_order(before, self._supervisor.stop_program)
 
     def _bring_one_up(self, program: Program) -> None:
         if self._supervisor.state(program.name) != "RUNNING":
@@ -146,22 +147,6 @@ class Centre:
         last = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
         return SiteError("\n  ".join([f"{program.name} {what}; the end of {log}:", *last]))
 
-    def _take_down(self, programs: Iterable[Program]) -> None:
-        """Stop in the opposite order: a program goes when all that came after it are gone."""
-        before: dict[str, set[str]] = {program.name: set() for program in programs}
-        for program in programs:
-            for other in program.after:
-                before[other].add(program.name)
-        order = graphlib.TopologicalSorter(before)
-        order.prepare()
-        with ThreadPoolExecutor(len(before)) as pool:
-            under_way: dict[Future[None], str] = {}
-            while order.is_active():
-                under_way |= {pool.submit(self._supervisor.stop_program, name): name for name in order.get_ready()}
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    order.done(under_way.pop(future))
-
     def _cancel_jobs(self, site: Site) -> None:
         """Cancel all jobs and wait a little: their steps would outlive the daemons."""
         if self._supervisor.state("slurmctld") != "RUNNING":
@@ -177,6 +162,19 @@ class Centre:
 def _servers(site: Site) -> list[Program]:
     modules = (redis_server, ssh_server, issuer, slurm_cluster, ceph_cluster)
     return [program for module in modules for program in module.programs(site)]
+
+
+def _in_order(before: Mapping[str, AbstractSet[str]], work: Callable[[str], None]) -> None:
+    """Do the work for every name, at once wherever the names before it are done; the first failure is raised."""
+    order = graphlib.TopologicalSorter(before)
+    order.prepare()
+    with ThreadPoolExecutor(len(before)) as pool:
+        under_way: dict[Future[None], str] = {}
+        while order.is_active():
+            under_way |= {pool.submit(work, name): name for name in order.get_ready()}
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                future.result()
+                order.done(under_way.pop(future))
 
 
 def _link(layout: Layout) -> None:

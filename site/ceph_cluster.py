@@ -1,17 +1,15 @@
 """Ceph's radosgw as the object store, over one monitor and one OSD on a sparse file."""
 
-import os
-import subprocess
 import uuid
 from pathlib import Path
 
 import ports
+from commands import run
 from facts import Site
 from folders import owned
 from probes import ceph_state, serves
 from program import Program
 from rendering import mon_address
-from trouble import SiteError
 
 
 def programs(site: Site) -> list[Program]:
@@ -97,7 +95,4 @@ def _prepare_user(site: Site) -> None:
 
 
 def _run(site: Site, *argv: str) -> None:
-    command = ("setpriv", "--reuid=ceph", "--regid=ceph", "--init-groups", *argv)
-    done = subprocess.run(command, env={**os.environ, **_environment(site)}, capture_output=True, text=True, cwd="/", timeout=120)
-    if done.returncode:
-        raise SiteError(f"{argv[0]} failed: {done.stdout}{done.stderr}")
+    run("setpriv", "--reuid=ceph", "--regid=ceph", "--init-groups", *argv, environment=_environment(site))

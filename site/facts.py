@@ -1,7 +1,6 @@
 """What one site decided once and keeps: its ports and secrets, and everything that follows from them."""
 
 import json
-import os
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def private(path: Path, text: str) -> None:
     fresh = path.with_name(path.name + ".new")
     fresh.touch(mode=0o600)
     fresh.write_text(text)
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def _written(layout: Layout) -> dict[str, Any]:

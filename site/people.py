@@ -3,11 +3,11 @@
 import fcntl
 import os
 import pwd
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from commands import run
 from layout import SITES
 from trouble import SiteError
 
@@ -56,9 +56,9 @@ def ensure_users() -> None:
     for user in USERS:
         entry = _entry(user)
         if entry is None:
-            subprocess.run(["useradd", "--create-home", "--comment", MARK, "--shell", "/bin/bash", user], check=True)
+            run("useradd", "--create-home", "--comment", MARK, "--shell", "/bin/bash", user)
             # not the "!" of useradd: without PAM, sshd takes that for a locked account
-            subprocess.run(["usermod", "--password", "*", user], check=True)
+            run("usermod", "--password", "*", user)
         elif entry.pw_gecos != MARK:
             raise SiteError(f"the unix user {user} exists and is not one of the site's (its comment is not {MARK!r}): left alone")
 
@@ -68,7 +68,7 @@ def remove_users() -> None:
     for user in USERS:
         entry = _entry(user)
         if entry is not None and entry.pw_gecos == MARK:
-            subprocess.run(["userdel", "--remove", user], check=True, stderr=subprocess.DEVNULL)
+            run("userdel", "--remove", user)
 
 
 def _entry(user: str) -> pwd.struct_passwd | None:

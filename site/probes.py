@@ -1,14 +1,12 @@
 """Whether a server answers: one look each, no waiting."""
 
 import contextlib
+import http
 import json
-import os
 import socket
 import struct
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 
 from celery import Celery
@@ -26,20 +24,8 @@ def serves(url: str) -> bool:
     """Whether the URL answers 200."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError, urllib.error.URLError), opener.open(url, timeout=5) as response:
-        return response.status == 200
+        return bool(response.status == http.HTTPStatus.OK)
     return False
-
-
-def output(*argv: str, environment: Mapping[str, str] | None = None) -> str:
-    """Standard output of a command, nothing if it failed."""
-    done = subprocess.run(argv, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-    return "" if done.returncode else done.stdout
-
-
-def succeeds(*argv: str, environment: Mapping[str, str] | None = None) -> bool:
-    """Whether a command ends well."""
-    done = subprocess.run(argv, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    return done.returncode == 0
 
 
 def ceph_state(admin_socket: Path, question: str) -> str:

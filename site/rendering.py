@@ -1,6 +1,5 @@
 """The servers' configuration files, from templates and what the site decided."""
 
-import os
 import shutil
 from pathlib import Path
 from string import Template
@@ -30,7 +29,7 @@ def render(site: Site) -> None:
         fresh.write_text(text)
         shutil.chown(fresh, owner)
         fresh.chmod(mode)
-        os.replace(fresh, site.layout.etc / name)
+        fresh.replace(site.layout.etc / name)
 
 
 def _values(site: Site) -> dict[str, str]:

@@ -1,17 +1,14 @@
 """Slurm with three nodes on one machine, and what it needs: munge, and MariaDB under slurmdbd."""
 
-import os
 import secrets
 import shutil
-import subprocess
 
 import ports
+from commands import output, run, succeeds
 from facts import SYSTEM, Site
 from folders import owned
 from people import PEOPLE
-from probes import output, succeeds
 from program import Program
-from trouble import SiteError
 
 NODES = ("n1", "n2", "n3")
 
@@ -58,7 +55,7 @@ def _prepare_mariadb(site: Site) -> None:
     data = owned(site.layout.data / "mariadb", "mysql", 0o700)
     if not (data / "mysql").exists():
         options = ("--user=mysql", "--skip-test-db", "--auth-root-authentication-method=socket")
-        _run("mariadb-install-db", f"--defaults-file={site.layout.etc / 'my.cnf'}", *options)
+        run("mariadb-install-db", f"--defaults-file={site.layout.etc / 'my.cnf'}", *options)
 
 
 def _settle_mariadb(site: Site) -> None:
@@ -67,7 +64,7 @@ def _settle_mariadb(site: Site) -> None:
     for host in ("127.0.0.1", "localhost"):
         statements.append(f"create user if not exists 'slurm'@'{host}' identified by '{password}';")
         statements.append(f"grant all on slurm_acct_db.* to 'slurm'@'{host}';")
-    _run("mariadb", "--no-defaults", f"--socket={site.layout.data / 'mariadb' / 'socket'}", said="".join(statements))
+    run("mariadb", "--no-defaults", f"--socket={site.layout.data / 'mariadb' / 'socket'}", said="".join(statements))
 
 
 def _slurmdbd(site: Site) -> Program:
@@ -93,7 +90,7 @@ def _settle_accounts(site: Site) -> None:
     lines += [f"add user {person.user} account={account}" for person, account in people]
     lines += [f"add user root account={next(iter(accounts))} adminlevel=admin"]
     # one session for all: every start of sacctmgr waits out several delayed acknowledgements
-    _run("sacctmgr", "-iQ", said="\n".join(lines) + "\n", environment=site.slurm)
+    run("sacctmgr", "-iQ", said="\n".join(lines) + "\n", environment=site.slurm)
 
 
 def _prepare_slurm(site: Site) -> None:
@@ -120,9 +117,3 @@ def _slurmd(site: Site, node: str) -> Program:
         after=("slurmctld",),
         environment=site.slurm,
     )
-
-
-def _run(*argv: str, said: str = "", environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(argv, input=said, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=120)
-    if done.returncode:
-        raise SiteError(f"{argv[0]} failed: {done.stdout}{done.stderr}")

@@ -1,8 +1,8 @@
 """OpenSSH's server, which lets in whoever holds a certificate of the gateway's authority."""
 
-import subprocess
 from pathlib import Path
 
+from commands import run
 from facts import Site
 from probes import answers
 from program import Program
@@ -32,7 +32,7 @@ def make_host_key(site: Site) -> None:
     """Make the server's key pair if it is missing."""
     key = site.layout.keys / "host"
     if not key.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "site", "-f", str(key)], check=True)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "site", "-f", str(key))
 
 
 def remove_separation() -> None:

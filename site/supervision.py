@@ -16,6 +16,7 @@ from trouble import SiteError
 
 # What started the programs is told by this variable of their environment
 MARK = "FIRECREST_SITE"
+WAITING, NO_WAITING = True, False
 ENDED = {"STOPPED", "EXITED", "FATAL", "BACKOFF", "UNKNOWN"}
 
 HEAD = """\
@@ -92,11 +93,11 @@ class Supervisor:
 
     def start_program(self, name: str) -> None:
         """Start a program unless it runs."""
-        self._rpc_unless(Faults.ALREADY_STARTED, "startProcess", name, False)
+        self._rpc_unless(Faults.ALREADY_STARTED, "startProcess", name, NO_WAITING)
 
     def stop_program(self, name: str) -> None:
         """Stop a program if it runs, and wait for its end."""
-        self._rpc_unless(Faults.NOT_RUNNING, "stopProcess", name, True)
+        self._rpc_unless(Faults.NOT_RUNNING, "stopProcess", name, WAITING)
 
     def _spawn(self) -> None:
         layout = self._layout
@@ -108,7 +109,7 @@ class Supervisor:
             MARK: str(layout.state),
         }
         command = [*NAMED_LOCALHOST, sys.executable, "-m", "supervisor.supervisord", "-c", str(layout.etc / "supervisord.conf")]
-        started = subprocess.run(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        started = subprocess.run(command, check=False, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
         deadline = time.monotonic() + 20
         while not self.runs:
             if started.returncode or time.monotonic() > deadline:
