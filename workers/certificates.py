@@ -49,7 +49,7 @@ class UserKey:
         """The key as paramiko uses it together with a certificate line."""
         key = copy.copy(self._signer)
         # Not load_certificate(): that would first look for a file of this name.
-        key.public_blob = PublicBlob.from_string(certificate)
+        key.public_blob = PublicBlob.from_string(certificate)  # type: ignore[assignment]  # its stub knows only None
         return key
 
 

@@ -5,14 +5,15 @@ import logging
 import random
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
 import paramiko
 
-from schemas.errors import AccessDenied, MachineNotAvailable
+from schemas.errors import AccessDenied, CommandFailed, MachineNotAvailable, TimedOut
 from schemas.settings import System
 from workers.host import Finished
-from workers.shells import LostError, NotStartedError, Shell, run_with_input
+from workers.shells import LostError, NotStartedError, Shell, end, run_with_input
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,13 @@ class Connection:
         try:
             return Shell(session, deadline)
         except LostError as error:
-            session.close()
+            end(session)
             raise NotStartedError("no shell started") from error
+        except (TimedOut, CommandFailed) as error:
+            end(session)
+            raise MachineNotAvailable("Machine is not available") from error
         except BaseException:
-            session.close()
+            end(session)
             raise
 
     def run_with_input(self, line: str, stdin: bytes, deadline: float) -> Finished:
@@ -65,14 +69,12 @@ class Connection:
         try:
             return run_with_input(session, line, stdin, deadline)
         finally:
-            session.close()
+            end(session)
 
     def close(self) -> None:
         """Close all, at once."""
-        try:
+        with suppress(OSError):  # the other side may have been first
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes paramiko's reader, which close() alone would wait for
-        except OSError:
-            pass  # the other side was first
         self._transport.close()
 
     def _session(self, deadline: float) -> paramiko.Channel:

@@ -4,7 +4,7 @@ import base64
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import paramiko
@@ -14,7 +14,7 @@ from workers.framing import Frame, OversizedError, UnframedError, new_token, noi
 from workers.host import Finished
 
 _CHUNK: Final = 1 << 20
-_PIECE: Final = 1 << 15
+_PIECE: Final = 32_000  # goes into one packet
 _SHELL: Final = "exec /bin/sh"
 
 
@@ -61,7 +61,13 @@ class Shell:
 
     def close(self) -> None:
         """End the session; a command still running there is left to its own time limit."""
-        self._session.close()
+        end(self._session)
+
+
+def end(session: paramiko.Channel) -> None:
+    """Close a session, on a broken connection too."""
+    with suppress(paramiko.SSHException, OSError, EOFError):
+        session.close()
 
 
 def run_with_input(session: paramiko.Channel, line: str, stdin: bytes, deadline: float) -> Finished:
@@ -130,7 +136,7 @@ class _Outputs:
 @contextmanager
 def _closed_at(deadline: float, session: paramiko.Channel) -> Iterator[None]:
     """Close the session if the block outlasts the deadline: paramiko waits for such replies without end."""
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), session.close)
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), end, [session])
     timer.daemon = True
     timer.start()
     try:
@@ -151,7 +157,6 @@ def _send(session: paramiko.Channel, text: bytes, deadline: float) -> None:
     pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
     for piece in pieces[:-1]:
         _send_piece(session, piece, deadline, failing=NotStartedError)
-    # The last piece in one message, or its first part counts as an earlier piece.
     _send_piece(session, pieces[-1], deadline, failing=LostError)
 
 

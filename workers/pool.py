@@ -1,0 +1,304 @@
+"""Who may use which session of which connection: bounds, a fair queue, and what is closed when.
+
+Nothing here knows SSH; a connection and a session are things that can be asked whether they are usable, and closed.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+from schemas.errors import FirecrestError, MachineNotAvailable, TimedOut, TooManyRequests
+
+MAX_AGE: Final = 900.0
+
+
+class Closable(Protocol):
+    """What the pool keeps."""
+
+    def usable(self) -> bool:
+        """Whether it can still be used."""
+
+    def close(self) -> None:
+        """Free it."""
+
+
+C = TypeVar("C", bound=Closable)
+S = TypeVar("S", bound=Closable)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a pool may hold: connections in all, callers waiting per entrance, and how long a connection stays."""
+
+    connections: int
+    waiting: int
+    idle_seconds: float
+    max_age: float = MAX_AGE
+
+
+@dataclass(eq=False)
+class Entrance(Generic[C, S]):
+    """One user's way into one system: at most `connections` connections of `sessions` sessions each."""
+
+    key: tuple[str, str]
+    sessions: int
+    connections: int
+    members: list["Member[C, S]"] = field(default_factory=list)
+    waiting: deque["_Waiter[C, S]"] = field(default_factory=deque)
+
+
+@dataclass(eq=False)
+class Member(Generic[C, S]):
+    """A connection as the pool keeps account of it; `connection` is None until whoever got a slot on it has opened it.
+
+    `taken` sessions are in use, `idle` ones wait warm, `lost` ones may still be occupied at the server by commands that
+    were given up.
+    """
+
+    entrance: Entrance[C, S]
+    born: float
+    used: float
+    connection: C | None = None
+    idle: list[S] = field(default_factory=list)
+    taken: int = 0
+    lost: int = 0
+    gone: bool = False
+    failure: FirecrestError | None = None
+    opening: threading.Lock = field(default_factory=threading.Lock)
+
+    def room(self) -> int:
+        """How many more sessions may be opened on it."""
+        return self.entrance.sessions - self.taken - self.lost - len(self.idle)
+
+    def dead(self) -> bool:
+        """Whether its connection has broken."""
+        return self.connection is not None and not self.connection.usable()
+
+
+@dataclass(eq=False)
+class Slot(Generic[C, S]):
+    """The right to use one session of a connection; `session` is a warm one, or None: open one."""
+
+    member: Member[C, S]
+    session: S | None
+
+
+@dataclass(eq=False)
+class _Waiter(Generic[C, S]):
+    fresh: bool
+    since: float
+    ready: threading.Event = field(default_factory=threading.Event)
+    slot: Slot[C, S] | None = None
+
+
+class Pool(Generic[C, S]):
+    """The connections of one process."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._lock = threading.Lock()
+        self._entrances: dict[tuple[str, str], Entrance[C, S]] = {}
+        self._members: list[Member[C, S]] = []
+        self._stopped = threading.Event()
+        self._reaper: threading.Thread | None = None
+
+    def take(self, key: tuple[str, str], *, sessions: int, connections: int, deadline: float, fresh: bool = False) -> Slot[C, S]:
+        """A slot on a connection of that entrance, first come first served; `fresh` asks for one without a warm session.
+
+        Raises TooManyRequests when too many wait already, TimedOut at the deadline (of `time.monotonic`).
+        """
+        waiter = _Waiter[C, S](fresh=fresh, since=time.monotonic())
+        with self._account() as rubbish:
+            self._watch()
+            entrance = self._entrances.setdefault(key, Entrance(key, sessions, connections))
+            if not entrance.waiting:
+                waiter.slot = self._grant(entrance, rubbish, fresh=fresh)
+            if waiter.slot:
+                return waiter.slot
+            if len(entrance.waiting) >= self._bounds.waiting:
+                raise TooManyRequests("Too many requests at once", says="1")
+            entrance.waiting.append(waiter)
+            self._entrances[key] = entrance
+        return self._await(entrance, waiter, deadline)
+
+    def keep(self, slot: Slot[C, S], session: S) -> None:
+        """Give a slot back, its session warm."""
+        with self._account() as rubbish:
+            slot.member.idle.append(session)
+            self._free(slot, rubbish)
+
+    def drop(self, slot: Slot[C, S], *, lost: bool = False) -> None:
+        """Give a slot back without a session; `lost`: the server may believe for long that the session is in use."""
+        with self._account() as rubbish:
+            slot.member.lost += lost
+            self._free(slot, rubbish)
+
+    def expel(self, member: Member[C, S], failure: FirecrestError | None = None) -> None:
+        """Use a connection no more; `failure` is what everybody who holds a slot on it is told."""
+        with self._account() as rubbish:
+            member.failure = failure
+            self._remove(member, rubbish)
+
+    def admit(self, member: Member[C, S], connection: C) -> bool:
+        """Keep a connection that was just opened; False, and it is closed, when it is not wanted any more."""
+        with self._account() as rubbish:
+            if member.gone:
+                rubbish.append(connection)
+            else:
+                member.connection = connection
+            return not member.gone
+
+    def reap(self) -> None:
+        """Close what has been idle too long, is too old, or broke."""
+        with self._account() as rubbish:
+            now = time.monotonic()
+            for member in [member for member in self._members if not member.taken]:
+                if member.dead() or self._aged(member) or now - member.used > self._bounds.idle_seconds:
+                    self._remove(member, rubbish)
+            self._serve(rubbish)
+
+    def close(self) -> None:
+        """Close every connection, and turn away whoever waits."""
+        self._stopped.set()
+        with self._account() as rubbish:
+            for member in list(self._members):
+                self._remove(member, rubbish)
+            for entrance in self._entrances.values():
+                for waiter in entrance.waiting:
+                    waiter.ready.set()
+        if self._reaper:
+            self._reaper.join()
+
+    def count(self) -> tuple[int, int]:
+        """How many connections there are, and how many sessions on them."""
+        with self._lock:
+            return len(self._members), sum(member.taken + len(member.idle) for member in self._members)
+
+    @contextmanager
+    def _account(self) -> Iterator[list[Closable]]:
+        """The lock; what is put into the list is closed after it is released, as closing may take its time."""
+        rubbish: list[Closable] = []
+        try:
+            with self._lock:
+                yield rubbish
+        finally:
+            for thing in rubbish:
+                thing.close()
+
+    def _await(self, entrance: Entrance[C, S], waiter: _Waiter[C, S], deadline: float) -> Slot[C, S]:
+        try:
+            waiter.ready.wait(max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            self._leave(entrance, waiter)
+            if waiter.slot:
+                self.drop(waiter.slot)
+            raise
+        self._leave(entrance, waiter)
+        if waiter.slot:
+            return waiter.slot
+        if self._stopped.is_set():
+            raise MachineNotAvailable("Machine is not available")
+        raise TimedOut("Command has finished with timeout signal")
+
+    def _leave(self, entrance: Entrance[C, S], waiter: _Waiter[C, S]) -> None:
+        with self._lock:
+            if waiter in entrance.waiting:
+                entrance.waiting.remove(waiter)
+            if not entrance.members and not entrance.waiting:
+                self._entrances.pop(entrance.key, None)
+
+    def _free(self, slot: Slot[C, S], rubbish: list[Closable]) -> None:
+        member = slot.member
+        member.taken -= 1
+        member.used = time.monotonic()
+        if member.gone:
+            rubbish.extend(member.idle)
+            member.idle.clear()
+        elif not member.taken and (member.lost or self._aged(member) or member.connection is None or member.dead()):
+            self._remove(member, rubbish)
+        self._serve(rubbish)
+
+    def _serve(self, rubbish: list[Closable]) -> None:
+        """Hand out what has become free, to whoever waits longest first."""
+        waiting = [entrance for entrance in self._entrances.values() if entrance.waiting]
+        for entrance in sorted(waiting, key=lambda entrance: entrance.waiting[0].since):
+            while entrance.waiting:
+                slot = self._grant(entrance, rubbish, fresh=entrance.waiting[0].fresh)
+                if slot is None:
+                    break
+                waiter = entrance.waiting.popleft()
+                waiter.slot = slot
+                waiter.ready.set()
+
+    def _grant(self, entrance: Entrance[C, S], rubbish: list[Closable], *, fresh: bool) -> Slot[C, S] | None:
+        if self._stopped.is_set():
+            return None
+        for member in [member for member in entrance.members if member.dead()]:
+            self._remove(member, rubbish)
+        current = [member for member in entrance.members if not self._aged(member)]
+        member, session = self._place(current, rubbish, fresh=fresh)
+        if member is None and len(current) < entrance.connections and self._make_room(rubbish):
+            now = time.monotonic()
+            member = Member(entrance, born=now, used=now)
+            self._members.append(member)
+            entrance.members.append(member)
+            self._entrances[entrance.key] = entrance
+        if member is None:
+            return None
+        member.taken += 1
+        return Slot(member, session)
+
+    def _place(self, members: list[Member[C, S]], rubbish: list[Closable], *, fresh: bool) -> tuple[Member[C, S] | None, S | None]:
+        if not fresh:
+            for member in members:
+                while member.idle:
+                    session = member.idle.pop()
+                    if session.usable():
+                        return member, session
+                    rubbish.append(session)
+        for member in members:
+            if member.room() > 0:
+                return member, None
+        for member in members:
+            if member.idle:
+                rubbish.append(member.idle.pop(0))
+                return member, None
+        return None, None
+
+    def _make_room(self, rubbish: list[Closable]) -> bool:
+        if len(self._members) < self._bounds.connections:
+            return True
+        idle = [member for member in self._members if not member.taken]
+        if idle:
+            self._remove(min(idle, key=lambda member: member.used), rubbish)
+        return bool(idle)
+
+    def _remove(self, member: Member[C, S], rubbish: list[Closable]) -> None:
+        if member.gone:
+            return
+        member.gone = True
+        self._members.remove(member)
+        entrance = member.entrance
+        entrance.members.remove(member)
+        if not entrance.members and not entrance.waiting:
+            self._entrances.pop(entrance.key, None)
+        rubbish.extend(member.idle)
+        member.idle.clear()
+        if member.connection is not None:
+            rubbish.append(member.connection)
+
+    def _aged(self, member: Member[C, S]) -> bool:
+        return time.monotonic() - member.born > self._bounds.max_age
+
+    def _watch(self) -> None:
+        if self._reaper is None and not self._stopped.is_set():
+            self._reaper = threading.Thread(target=self._reap_regularly, name="ssh-reaper", daemon=True)
+            self._reaper.start()
+
+    def _reap_regularly(self) -> None:
+        while not self._stopped.wait(min(5.0, self._bounds.idle_seconds / 4)):
+            self.reap()
