@@ -114,7 +114,7 @@ class Tasks:
 
     def reclaim(self, task_id: str, *, attempts: int) -> Fate:
         """Decide what has become of a due task; a lost one now awaits its next attempt, up to `attempts`."""
-        failed = json.dumps(f"The task was lost {attempts} times and has been given up")
+        failed = json.dumps(f"The task was tried {attempts} times and has been given up")
         arguments = [task_id, attempts, self._patience, Status.ERROR.value, failed]
         fate = Fate(_word(self._reclaim([_record(task_id), _OPEN, _PASSED], arguments)))
         if fate is Fate.UNCONFIRMED:

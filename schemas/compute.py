@@ -118,6 +118,7 @@ Account = Annotated[Text | None, Refusal("Invalid account")]
     "POST /compute/jobs/upload",
     Submitted,
     also="/compute/jobs",
+    once=True,
     says="Task created",
     fails="Failed to submit job file",
     status=201,
@@ -144,6 +145,7 @@ class SubmitUpload(Operation):
 @operation(
     "POST /compute/jobs/path",
     Submitted,
+    once=True,
     says="Task created",
     fails="Failed to submit job",
     status=201,

@@ -10,12 +10,14 @@ class FirecrestError(Exception):
     """A failure in the words of the FirecREST v1 contract.
 
     `text` becomes `error` in the body (left out when empty), `says` replaces the value of the class's header,
-    `description` replaces the description that the operation gives to its failures.
+    `description` replaces the description that the operation gives to its failures. What is `transient` may go well
+    when tried again.
     """
 
     status: ClassVar[int] = 400
     header: ClassVar[str | None] = None
     value: ClassVar[str | None] = None
+    transient: ClassVar[bool] = False
 
     def __init__(self, text: str = "", *, says: str | None = None, description: str | None = None) -> None:
         super().__init__(text)
@@ -53,9 +55,16 @@ class CommandRefused(FirecrestError):
     value = "Command execution is not allowed in machine"
 
 
+class StillUnderWay(CommandFailed):
+    """Another attempt at the same is not over yet."""
+
+    transient = True
+
+
 class MachineNotAvailable(FirecrestError):
     """The system cannot be reached."""
 
+    transient = True
     header = "X-Machine-Not-Available"
     value = "Machine is not available"
 
@@ -99,6 +108,7 @@ class PermissionDenied(FirecrestError):
 class TimedOut(FirecrestError):
     """A command took longer than it may."""
 
+    transient = True
     header = "X-Timeout"
     value = "Command has finished with timeout signal"
 
@@ -218,6 +228,8 @@ class TooManyRequests(FirecrestError):
 
 class ServiceUnavailable(FirecrestError):
     """The service itself cannot work just now; nothing was started."""
+
+    transient = True
 
     status = 503
     header = "Retry-After"

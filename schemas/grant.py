@@ -1,5 +1,7 @@
 """Who asked for what: the signed statement that travels with every operation."""
 
+import time
+
 from pydantic import BaseModel
 
 
@@ -18,6 +20,15 @@ class Grant(BaseModel):
     expires: int
     seal: str
 
+    def check_time(self) -> None:
+        """Raises GrantExpired when the time of the grant is over."""
+        if time.time() > self.expires:
+            raise GrantExpired(f"the grant of task {self.task_id} has expired")
+
 
 class GrantError(Exception):
     """The grant is forged, has expired, or is for another call."""
+
+
+class GrantExpired(GrantError):
+    """The grant is genuine, but its time is over."""

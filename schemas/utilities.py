@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from schemas.fields import Absent, Count, Flag, Presence, Refusal, Text, Upload, harmless, saying
+from schemas.fields import Absent, Count, Flag, Presence, Refusal, Text, Upload, because, harmless, saying
 from schemas.operation import Operation, operation
 
 
@@ -68,7 +68,9 @@ class Part(Operation):
     @field_validator("grep")
     @classmethod
     def _one_line(cls, text: str | None) -> str | None:
-        return text if text is None else harmless(text)
+        if text is not None and "\0" in text:
+            raise because("has invalid char")
+        return text
 
     def fails(self) -> str:
         """What is said of this call when it fails."""

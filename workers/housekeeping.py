@@ -1,0 +1,77 @@
+"""What the service does for itself on every beat: find lost tasks, and see what answers."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import celery
+from celery import Celery
+
+from broker.celery import QUEUES
+from broker.gateway import send_attempt
+from broker.health import Health
+from broker.tasks import Fate, Tasks
+from schemas.settings import Settings
+from workers.reachability import answers
+
+_LOG = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sends again what has lost its worker or its message (architecture, 2, "At least once")."""
+
+    def __init__(self, app: Celery, tasks: Tasks, attempts: int) -> None:
+        self._app = app
+        self._tasks = tasks
+        self._attempts = attempts
+
+    def sweep(self) -> None:
+        """Look at all that is due; of what waits in a queue, ask that queue how far it has come."""
+        waited_for: set[str] = set()
+        for task_id in self._tasks.due():
+            fate = self._tasks.reclaim(task_id, attempts=self._attempts)
+            if fate is Fate.LOST:
+                self._send_again(task_id)
+            elif fate is Fate.WAITING:
+                waited_for.add(self._tasks.service(task_id))
+            elif fate is Fate.ABANDONED:
+                _LOG.error("task %s was lost %s times and is given up", task_id, self._attempts)
+        for queue in waited_for:
+            send_passage(self._app, queue, self._tasks.now())
+
+    def _send_again(self, task_id: str) -> None:
+        if found := self._tasks.message(task_id):
+            message, attempt = found
+            _LOG.warning("task %s was lost and is sent again, attempt %s", task_id, attempt)
+            send_attempt(self._app, task_id, message, attempt=attempt)
+
+
+def send_passage(app: Celery, queue: str, sent: str) -> None:
+    """Send a message through a queue that only states when it was sent."""
+    app.send_task(f"{queue}.Passage", (sent,), queue=queue)
+
+
+def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) -> None:
+    """Give `app` the tasks of the beat, and those that every queue must let through."""
+    sweeper = Sweeper(app, tasks, settings.engine.attempts)
+
+    def probe() -> None:
+        for queue in QUEUES:
+            send_passage(app, queue, tasks.now())
+        for system in settings.systems:
+            health.record(system.name, answers(system, seconds=settings.limits.connect_seconds))
+
+    _register(app, "beat.Sweep", sweeper.sweep)
+    _register(app, "beat.Probe", probe)
+    for queue in QUEUES:
+        let_pass(app, tasks, queue)
+
+
+def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
+    """Give `app` the task that states that a message has come out of a queue."""
+    _register(app, f"{queue}.Passage", lambda sent: tasks.passed(queue, sent))
+
+
+def _register(app: Celery, name: str, function: Callable[..., Any]) -> None:
+    app.task(name=name, ignore_result=True)(function)

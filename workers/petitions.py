@@ -1,0 +1,45 @@
+"""The worker's side of delegation: asking for certificates."""
+
+import time
+from uuid import uuid4
+
+import jwt
+from celery import Celery
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from broker.replies import Replies
+from schemas.errors import ServiceUnavailable, TimedOut
+
+_PATIENCE = 8
+
+
+class Petitioner:
+    """Asks the delegation, in the name of one worker."""
+
+    def __init__(self, app: Celery, replies: Replies, key: Ed25519PrivateKey, *, worker: str) -> None:
+        self._app = app
+        self._replies = replies
+        self._key = key
+        self._worker = worker
+
+    def certify(self, public_key: str, grant: str) -> str:
+        """A certificate for the key, on the strength of a grant; raises AccessDenied or ServiceUnavailable."""
+        call_id = uuid4().hex
+        claims = {"worker": self._worker, "public_key": public_key, "grant": grant, "at": int(time.time())}
+        petition = jwt.encode(claims, self._key, algorithm="EdDSA")
+        try:
+            with self._replies.expected(call_id) as answer:
+                self._app.send_task(
+                    "delegation.Certify",
+                    (petition,),
+                    {"reply": self._replies.channel},
+                    task_id=call_id,
+                    expires=_PATIENCE,
+                    argsrepr=f"({self._worker!r},)",
+                    kwargsrepr="{}",
+                )
+                return str(self._replies.wait(answer, seconds=_PATIENCE))
+        except (TimedOut, RedisError, OperationalError, ConnectionError) as lost:
+            raise ServiceUnavailable("The delegation does not answer") from lost

@@ -1,0 +1,205 @@
+"""Slurm: each function is a command together with the reading of its output.
+
+Fields are separated by a token that nobody can guess, since job names may hold any character.
+"""
+
+import posixpath
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from schemas.compute import AccountedJob, Submitted
+from schemas.errors import CommandFailed, FirecrestError, StillUnderWay
+from workers.failures import failure
+from workers.host import Command
+from workers.schedulers.scheduler import Queued, Submission
+
+_STILL_SUBMITTING = 75
+_JOB_ID = re.compile(r"submitted batch job (\d+)", re.IGNORECASE)
+
+
+# Runs at most one sbatch per receipts folder however often it is called: a constant program, its data are arguments.
+# A lost connection must not stop it between sbatch and receipt, hence the trap; LC_ALL is the gateway's, not the job's.
+_SUBMIT = r"""
+receipts=$1 folder=$2 script=$3 given=$4 mark=$5 variables=$6; shift 6
+trap '' HUP PIPE TERM
+mkdir -p -- "$receipts" || exit
+exec 9>"$receipts/.lock" || exit
+flock -w 30 9 || { echo 'another attempt is still submitting' >&2; exit 75; }
+if [ ! -s "$receipts/.receipt" ]; then
+  if [ "$given" = 1 ]; then cat >"$folder/$script" || exit; fi
+  unset LC_ALL
+  if [ "$variables" -gt 0 ]; then
+    { env -0; i=0; for pair; do [ $i -lt "$variables" ] && printf '%s\0' "$pair"; i=$((i + 1)); done; } >"$receipts/.environment" || exit
+    while [ "$variables" -gt 0 ]; do shift; variables=$((variables - 1)); done
+    sbatch=$1; shift
+    set -- "$sbatch" "--export-file=$receipts/.environment" "$@"
+  fi
+  "$@" >"$receipts/.submitted" 2>"$receipts/.refused" </dev/null 9>&- || { code=$?; cat "$receipts/.refused" >&2; exit $code; }
+  mv -- "$receipts/.submitted" "$receipts/.receipt" || exit
+fi
+cat "$receipts/.receipt"
+printf '%s\n' "$mark"
+id=$(sed -n 's/.*[Ss]ubmitted [Bb]atch [Jj]ob \([0-9][0-9]*\).*/\1/p' "$receipts/.receipt" | head -n 1)
+scontrol show job "$id" 2>&1 || true
+"""
+
+
+def submit(job: Submission) -> Command[Submitted]:
+    """Submit once, whatever happens: a repeated call finds the receipt of the first."""
+    mark = secrets.token_hex(16)
+    account = [f"--account={job.account}"] if job.account else []
+    sbatch = ["sbatch", *account, f"--chdir={job.folder}", *job.options, "--", job.script]
+    pairs = [f"{name}={value}" for name, value in job.environment.items()]
+    given = "0" if job.content is None else "1"
+    words = ("sh", "-c", _SUBMIT, "sh", job.receipts, job.folder, job.script, given, mark, str(len(pairs)), *pairs, *sbatch)
+    return Command(words, partial(_submitted, mark=mark), stdin=job.content or b"", repeatable=True, fails=_refused)
+
+
+def _submitted(stdout: bytes, *, mark: str) -> Submitted:
+    receipt, _, record = stdout.decode(errors="replace").partition(f"{mark}\n")
+    found = _JOB_ID.search(receipt)
+    if found is None:
+        raise CommandFailed(f"sbatch did not tell the job id: {receipt.strip()}")
+    paths = _paths(record)
+    if "Command" not in paths and "StdOut" not in paths:
+        missing = "Not available"
+        return Submitted(jobid=found[1], job_file=missing, job_file_out=missing, job_file_err=missing, job_info_extra=record.strip())
+    return Submitted(
+        jobid=found[1],
+        job_file=paths.get("Command", "command-not-found"),
+        job_file_out=paths.get("StdOut", "stdout-file-not-found"),
+        job_file_err=paths.get("StdErr", "stderr-file-not-found"),
+    )
+
+
+def _paths(record: str) -> dict[str, str]:
+    """The attributes of `scontrol show job` that have a line to themselves, the last of a name winning."""
+    return dict(re.findall(r"^   (Command|StdOut|StdErr)=(.*)$", record, re.MULTILINE))
+
+
+def _refused(code: int, message: str) -> FirecrestError:
+    if code == _STILL_SUBMITTING:
+        return StillUnderWay(message)
+    return CommandFailed(message) if "sbatch" in message else failure(code, message)
+
+
+_QUEUE = ("JobArrayID", "Partition", "Name", "UserName", "State", "StartTime", "TimeUsed", "TimeLeft", "NumNodes", "ReasonList")
+_FILES = ("Command", "STDOUT", "STDERR", "JobID", "ArrayJobID", "ArrayTaskID")
+
+
+def queue(*, ids: str | None, user: str | None) -> Command[list[Queued]]:
+    """The jobs in the queue, of one user and with these ids if given."""
+    separator = secrets.token_hex(8)
+    words = ["squeue", "--noheader", f"--Format={','.join(f'{field}:{separator}' for field in (*_QUEUE, *_FILES))}"]
+    words += [f"--user={user}"] if user else []
+    words += [f"--jobs={ids}"] if ids else []
+    return Command(tuple(words), partial(_queued, separator=separator), repeatable=True)
+
+
+def _queued(stdout: bytes, *, separator: str) -> list[Queued]:
+    return [_job(record) for record in _records(stdout, separator, len(_QUEUE) + len(_FILES))]
+
+
+def _job(record: list[str]) -> Queued:
+    shown, (script, stdout, stderr, job_id, array_id, array_task) = record[: len(_QUEUE)], record[len(_QUEUE) :]
+    known = {"A": array_id if array_task.isdigit() else job_id, "a": array_task, "j": job_id, "J": job_id, "u": shown[3], "x": shown[2]}
+    return Queued(*shown, script, _filled(stdout, known), _filled(stderr, known))
+
+
+def _filled(path: str, known: dict[str, str]) -> str:
+    """A file name with the patterns of sbatch(1) filled in, as far as squeue tells them."""
+    folder, name = posixpath.split(path)
+    if known["a"].isdigit() and name == f"slurm-{known['j']}.out":
+        return posixpath.join(folder, f"slurm-{known['A']}_{known['a']}.out")
+
+    def value(match: re.Match[str]) -> str:
+        width, letter = match.groups()
+        if letter == "%":
+            return "%"
+        found = known.get(letter)
+        return match[0] if found is None else found.zfill(int(width or 0)) if found.isdigit() else found
+
+    return re.sub(r"%(\d*)([a-zA-Z%])", value, path)
+
+
+# Prints the last bytes of each file, each followed by a mark; what cannot be read counts as empty.
+_TAILS = 'mark=$1 bytes=$2; shift 2; for path; do tail -c "$bytes" -- "$path" 2>/dev/null; printf %s "$mark"; done'
+
+
+def tails(paths: Sequence[str], *, count: int) -> Command[list[str]]:
+    """The last `count` bytes of each file, without the final newline."""
+    mark = secrets.token_hex(16)
+
+    def parse(stdout: bytes) -> list[str]:
+        return [text.removesuffix("\n") for text in stdout.decode(errors="replace").split(mark)[:-1]]
+
+    return Command(("sh", "-c", _TAILS, "sh", mark, str(count), *paths), parse, repeatable=True)
+
+
+def cancel(ids: str) -> Command[str]:
+    """Cancel jobs; what scancel says of it."""
+    words = ("sh", "-c", 'scancel -v -- "$@" 2>&1', "sh", *ids.split(","))
+    return Command(words, _cancelled, repeatable=True, fails=_uncancelled)
+
+
+def _cancelled(stdout: bytes) -> str:
+    said = stdout.decode(errors="replace").strip()
+    if "error" in said:
+        raise CommandFailed(said)
+    return said
+
+
+def _uncancelled(code: int, message: str) -> FirecrestError:
+    return CommandFailed("User does not have permission to cancel job" if code == _NOT_ALLOWED else message)
+
+
+_NOT_ALLOWED = 210
+
+_ACCOUNTING = ("jobid", "partition", "jobname", "user", "state", "start", "cputime", "end", "nnodes", "nodelist", "exitcode", "elapsed")
+
+
+def accounting(*, ids: str, start: str, end: str) -> Command[list[AccountedJob]]:
+    """The jobs in the accounting records."""
+    separator = secrets.token_hex(8)
+    words = ["sacct", "-X", "--noheader", "--parsable", f"--delimiter={separator}", f"--format={','.join(_ACCOUNTING)}"]
+    options = {"--jobs": ids, "--starttime": start, "--endtime": end}
+    words += [f"{option}={value}" for option, value in options.items() if value]
+    return Command(tuple(words), partial(_accounted, separator=separator), repeatable=True)
+
+
+def _accounted(stdout: bytes, *, separator: str) -> list[AccountedJob]:
+    return [_account(*record) for record in _records(stdout, separator, len(_ACCOUNTING))]
+
+
+def _account(
+    jobid: str, partition: str, name: str, user: str, state: str, start: str, cputime: str, end: str, nodes: str, nodelist: str,
+    exit_code: str, elapsed: str,
+) -> AccountedJob:  # fmt: skip
+    return AccountedJob(
+        jobid=jobid,
+        partition=partition,
+        name=name,
+        user=user,
+        state=state,
+        start_time=start,
+        time=cputime,
+        cpu_time=cputime,
+        elapsed_time=elapsed,
+        termination_time=end,
+        time_left=end,
+        nodes=nodes,
+        nodelist=nodelist,
+        exit_code=exit_code,
+    )
+
+
+def _records(stdout: bytes, separator: str, width: int) -> Iterator[list[str]]:
+    """Records of `width` fields, every field followed by the separator, every record by a newline."""
+    fields = stdout.decode(errors="replace").split(separator)
+    for start in range(0, len(fields) - width, width):
+        first, *others = fields[start : start + width]
+        yield [first.removeprefix("\n"), *others]
+
+
