@@ -3,6 +3,7 @@
 import graphlib
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -39,6 +40,7 @@ class Centre:
         self._layout = layout
         self._say = say
         self._supervisor = Supervisor(layout)
+        self._given_up = threading.Event()
 
     def start(self, *, with_gateway: bool) -> Site:
         """Start what does not run yet, and return when all of it answers."""
@@ -132,7 +134,8 @@ class Centre:
         while not (self._runs(program) and program.ready()):
             if time.monotonic() > deadline:
                 raise self._failure(program, f"does not answer after {PATIENCE} s")
-            time.sleep(0.05)
+            if self._given_up.wait(0.05):
+                raise SiteError(f"{program.name} was not waited for")
         program.settle()
         self._say(program.name)
 
@@ -143,6 +146,7 @@ class Centre:
         return state == "RUNNING"
 
     def _failure(self, program: Program, what: str) -> SiteError:
+        self._given_up.set()
         log = self._layout.logs / f"{program.name}.log"
         last = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
         return SiteError("\n  ".join([f"{program.name} {what}; the end of {log}:", *last]))

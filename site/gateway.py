@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from facts import Site
 from layout import REPOSITORY
-from probes import serves, worker_answers
+from probes import beats, serves, worker_answers
 from program import Program
 
 BIN = REPOSITORY / ".venv" / "bin"
@@ -19,7 +19,7 @@ def programs(site: Site) -> list[Program]:
 
 def _api(site: Site) -> Program:
     address = f"127.0.0.1:{site.ports['api']}"
-    threads = ("--worker-class", "gthread", "--workers", "2", "--threads", "64")
+    threads = ("--no-control-socket", "--worker-class", "gthread", "--workers", "2", "--threads", "64")
     return _process(site, "api", "gunicorn", "--bind", address, *threads, "api.main:app", ready=lambda: serves(f"{site.api_url}/swagger.json"))
 
 
@@ -43,7 +43,7 @@ def _celery_worker(site: Site, name: str, *, app: str, queues: str, concurrency:
 def _beat(site: Site) -> Program:
     return _process(
         site, "beat", "celery", "-A", "broker.main", "beat", "--scheduler=redbeat.RedBeatScheduler", "--loglevel=INFO", "--pidfile=",
-        ready=lambda: True,
+        ready=lambda: beats(site.redis_url),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from celery import Celery
+from redis import Redis
 
 
 def answers(port: int, *, said: bytes = b"", expected: bytes) -> bool:
@@ -44,3 +45,9 @@ def worker_answers(broker: str, name: str) -> bool:
     """Whether a Celery worker answers a ping."""
     with Celery(broker=broker, set_as_current=False) as celery:
         return bool(celery.control.inspect(destination=[name], timeout=1).ping())
+
+
+def beats(broker: str) -> bool:
+    """Whether a Celery beat holds redbeat's lock, which lets one at a time tick."""
+    with Redis.from_url(broker) as redis:
+        return bool(redis.exists("redbeat::lock"))
