@@ -22,8 +22,8 @@ class OversizedError(Exception):
 
 
 def new_token() -> str:
-    """A mark that no output can hold but by whoever read it."""
-    return secrets.token_hex(16)
+    """A mark that nobody can guess; its first character occurs once, so that no output can overlap it."""
+    return f"_{secrets.token_hex(16)}"
 
 
 def script(line: str, token: str) -> bytes:
