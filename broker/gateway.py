@@ -13,6 +13,7 @@ from broker.grants import GrantSigner
 from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import ServiceUnavailable
+from schemas.fields import Upload
 from schemas.operation import Operation
 from schemas.settings import Limits
 from schemas.task import Task
@@ -81,6 +82,14 @@ class Gateway:
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
         return task
+
+    def keep(self, op: Operation, content: bytes) -> None:
+        """Keep the file that comes with `op` until a worker needs it. Raises ServiceUnavailable."""
+        upload = next(value for _, value in op if isinstance(value, Upload))
+        try:
+            self.blobs.put(content, seconds=self._limits.grant_seconds, key=upload.key)
+        except _UNREACHABLE as lost:
+            raise ServiceUnavailable("The service cannot reach its message broker") from lost
 
     def _send_first(self, task: Task, message: dict[str, Any]) -> None:
         try:

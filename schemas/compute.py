@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
 from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying
 from schemas.operation import Course, Operation, internal, operation
@@ -106,9 +106,9 @@ def _environment(text: Any, *, refusal: str) -> dict[str, str]:
 
 _UPLOAD_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON in 'env' variable ({why})"))
 _PATH_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON environment provided"))
-_TEXT_SCHEMA = {"type": "string"}
+_TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
-_ENVIRONMENT = Field({}, description="JSON object of environment variables for the job", json_schema_extra=_TEXT_SCHEMA)
+_ENVIRONMENT = Field({}, description="JSON object of environment variables for the job")
 _ACCOUNT = Field(None, description="Account that the job is charged to")
 
 Account = Annotated[Text | None, Refusal("Invalid account")]
@@ -130,7 +130,7 @@ class SubmitUpload(Operation):
 
     account: Account = _ACCOUNT
     file: Annotated[Upload, Refusal(error="No batch file part")] = Field(description="The batch script")
-    env: Annotated[dict[str, str], _UPLOAD_ENVIRONMENT, _ENVIRONMENT_REFUSAL] = _ENVIRONMENT
+    env: Annotated[dict[str, str], _UPLOAD_ENVIRONMENT, _ENVIRONMENT_REFUSAL, _TEXT] = _ENVIRONMENT
 
     @field_validator("file")
     @classmethod
@@ -145,6 +145,7 @@ class SubmitUpload(Operation):
 @operation(
     "POST /compute/jobs/path",
     Submitted,
+    unnamed_is_error=True,
     once=True,
     says="Task created",
     fails="Failed to submit job",
@@ -157,7 +158,7 @@ class SubmitPath(Operation):
 
     target_path: Text = Field(description="Path of the batch script")
     account: Account = _ACCOUNT
-    env: Annotated[dict[str, str], _PATH_ENVIRONMENT, _ENVIRONMENT_REFUSAL] = _ENVIRONMENT
+    env: Annotated[dict[str, str], _PATH_ENVIRONMENT, _ENVIRONMENT_REFUSAL, _TEXT] = _ENVIRONMENT
 
 
 class Paged(Operation):

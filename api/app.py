@@ -1,0 +1,77 @@
+"""The API application."""
+
+import logging
+from typing import Any
+
+from flask import Flask, g
+from flask_restx import Api
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+import schemas.compute
+import schemas.status
+import schemas.tasks
+import schemas.utilities  # noqa: F401 (their operations)
+from api.documents import openapi
+from api.identity import Identity
+from api.local import VERSION, Office
+from api.requests import MEGABYTE, too_large
+from api.resources import Desk, namespaces
+from broker.gateway import Gateway
+from broker.health import Health
+from schemas.errors import FirecrestError, ServiceUnavailable
+from schemas.operation import OPERATIONS
+from schemas.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_SLACK = 65536
+
+Failure = tuple[dict[str, Any], int, dict[str, str]]
+
+
+def create_app(settings: Settings, gateway: Gateway, identity: Identity, health: Health) -> Flask:
+    """The WSGI application: every declared operation, Swagger UI on `/`, OpenAPI 3.1 on `/openapi.json`."""
+    app = Flask("firecrest")
+    app.config.update(
+        RESTX_INCLUDE_ALL_MODELS=True,
+        RESTX_MASK_SWAGGER=False,
+        ERROR_INCLUDE_MESSAGE=False,
+        MAX_CONTENT_LENGTH=settings.limits.utilities_max_file_size * MEGABYTE + _SLACK,
+    )
+    app.url_map.strict_slashes = False
+    bearer = {"token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "Bearer <token>"}}
+    api = Api(app, title="FirecREST", version=VERSION, doc="/", authorizations=bearer, security="token", catch_all_404s=True)
+    desk = Desk(gateway, identity, Office(gateway.tasks, health, settings), settings)
+    for space in namespaces(OPERATIONS, desk):
+        api.add_namespace(space)
+    _tell_failures(api, settings)
+    document = openapi(OPERATIONS, version=VERSION)
+    app.add_url_rule("/openapi.json", "openapi", lambda: document)
+    return app
+
+
+def _tell_failures(api: Api, settings: Settings) -> None:
+    @api.errorhandler(FirecrestError)
+    def failed(error: FirecrestError) -> Failure:
+        return error.body(g.get("fails", "")), error.status, error.headers()
+
+    @api.errorhandler(RequestEntityTooLarge)
+    def oversized(error: RequestEntityTooLarge) -> Failure:
+        return failed(too_large(g.operation, settings.limits))
+
+    @api.errorhandler(RedisError)
+    @api.errorhandler(OperationalError)
+    def unreachable(error: Exception) -> Failure:
+        _LOG.warning("cannot reach Redis: %s", error)
+        return failed(ServiceUnavailable("The service cannot reach its message broker"))
+
+    @api.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Failure:
+        headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+        return {"description": error.description or error.name, "error": error.name}, error.code or 500, headers
+
+    @api.errorhandler(Exception)
+    def broken(error: Exception) -> Failure:
+        _LOG.error("the request failed", exc_info=error)
+        return {"description": "FirecREST Internal error", "error": "Internal error"}, 500, {}

@@ -1,0 +1,26 @@
+"""The WSGI instance."""
+
+from api.app import create_app
+from api.identity import BearerTokens
+from broker.blobs import Blobs
+from broker.celery import create_celery
+from broker.configuration import open_redis, read_settings
+from broker.gateway import Gateway
+from broker.grants import GrantSigner
+from broker.health import Health
+from broker.keys import sealing_key, signing_key
+from broker.replies import Replies
+from broker.tasks import Tasks
+from broker.tokens import TokenVerifier
+
+_settings = read_settings()
+_redis = open_redis(_settings)
+_gateway = Gateway(
+    create_celery(_settings),
+    tasks=Tasks(_redis, lifetime=_settings.limits.task_seconds),
+    blobs=Blobs(_redis),
+    replies=Replies(_redis),
+    signer=GrantSigner(signing_key(_settings.keys.private, "api"), sealing_key(_settings.keys.public)),
+    limits=_settings.limits,
+)
+app = create_app(_settings, _gateway, BearerTokens(TokenVerifier(_settings.issuers)), Health(_redis))

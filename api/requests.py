@@ -1,0 +1,97 @@
+"""From a request to an operation, or to the refusal of it in the words of the contract."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from flask import request
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from schemas.errors import FirecrestError, InvalidEnvironment, InvalidParameter, MachineDoesNotExist, NoMachine, TooLarge
+from schemas.fields import Refusal, Upload
+from schemas.operation import Operation
+from schemas.settings import Limits, Settings
+
+MEGABYTE = 1024 * 1024
+_DOUBLE_S = ("compute", "storage")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An operation, and the content of the file that came with it."""
+
+    op: Operation
+    content: bytes | None
+
+
+def system_name(operation: type[Operation], settings: Settings) -> str:
+    """The system in X-Machine-Name, "" for operations that need none; raises NoMachine or MachineDoesNotExist."""
+    route = operation.route
+    if not route.on_system:
+        return ""
+    name = request.headers.get("X-Machine-Name", "")
+    if not name and route.unnamed_is_error:
+        raise NoMachine("No machine name given")
+    if not name:
+        raise NoMachine(description="No machine name given")
+    if settings.system(name) is None:
+        raise MachineDoesNotExist("Machine does not exists" if route.service in _DOUBLE_S else "Machine does not exist")
+    return name
+
+
+def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> Asked:
+    """What the request asks for; raises InvalidParameter, InvalidEnvironment or TooLarge."""
+    sent = request.args if operation.route.verb == "GET" else request.form
+    values: dict[str, Any] = {**sent.to_dict(), **path}
+    content = None
+    for name in uploads(operation):
+        values.pop(name, None)
+        if name in request.files:
+            part = request.files[name]
+            content = part.stream.read()
+            _check_size(operation, len(content), limits)
+            values[name] = _upload(part.filename or "", content)
+    try:
+        return Asked(operation.model_validate(values), content)
+    except ValidationError as wrong:
+        raise refusal(operation, wrong) from None
+
+
+def uploads(operation: type[Operation]) -> list[str]:
+    """The names of the parameters that are files."""
+    return [field.alias or name for name, field in operation.model_fields.items() if field.annotation is Upload]
+
+
+def too_large(operation: type[Operation], limits: Limits) -> TooLarge:
+    """The request carries more than it may."""
+    most = limits.utilities_max_file_size
+    if operation.route.service == "utilities":
+        return TooLarge(description=f"Failed to upload file. The file is over {most * MEGABYTE} bytes")
+    return TooLarge(description=f"Failed to upload batch script. The file is over {most} MB")
+
+
+def refusal(operation: type[Operation], wrong: ValidationError) -> FirecrestError:
+    """The first thing that is wrong, as the contract words it."""
+    first = wrong.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    manner = next((item for item in _field(operation, name).metadata if isinstance(item, Refusal)), Refusal())
+    kind = InvalidEnvironment if manner.status == InvalidEnvironment.status else InvalidParameter
+    if first["type"] == "saying":
+        return kind(first["msg"], description=manner.description)
+    reason = first["msg"] if first["type"] == "reason" else "not specified" if first["type"] == "missing" else "is not valid"
+    return kind(manner.error.format(field=name, reason=reason), description=manner.description)
+
+
+def _field(operation: type[Operation], alias: str) -> FieldInfo:
+    return next((field for field in operation.model_fields.values() if field.alias == alias), FieldInfo())
+
+
+def _check_size(operation: type[Operation], size: int, limits: Limits) -> None:
+    if size > limits.utilities_max_file_size * MEGABYTE:
+        raise too_large(operation, limits)
+
+
+def _upload(name: str, content: bytes) -> Upload:
+    return Upload(name=name.rpartition("/")[2], key=uuid4().hex, size=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,109 @@
+"""A flask-restx resource for every declared operation."""
+
+import io
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, g, request, send_file
+from flask_restx import Namespace, Resource
+
+from api.documents import describe
+from api.identity import Identity
+from api.local import ANSWERS, Office
+from api.requests import Asked, asked, system_name
+from broker.gateway import Caller, Gateway
+from schemas.operation import Course, Operation
+from schemas.settings import Settings
+from schemas.utilities import Download
+
+Reply = tuple[dict[str, Any] | None, int] | Response
+
+
+@dataclass(frozen=True)
+class Desk:
+    """All that resources share."""
+
+    gateway: Gateway
+    identity: Identity
+    office: Office
+    settings: Settings
+
+    def serve(self, operation: type[Operation], path: dict[str, str]) -> Reply:
+        """Answer the current request; raises FirecrestError."""
+        g.operation, g.fails = operation, operation.route.fails
+        caller = self.identity.caller(request.headers)
+        system = system_name(operation, self.settings)
+        wanted = asked(operation, path, self.settings.limits)
+        g.fails = wanted.op.fails()
+        if operation.route.course is Course.LOCAL:
+            return _enveloped(operation, ANSWERS[operation](wanted.op, caller, self.office))
+        if operation.route.course is Course.DEFERRED:
+            return self._deferred(wanted, caller, system)
+        self._keep(wanted)
+        return _answer(wanted.op, self.gateway.call(wanted.op, caller, system))
+
+    def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
+        route = wanted.op.route
+        if route.probe is not None:
+            probe = route.probe(wanted.op)
+            g.fails = probe.fails()
+            self.gateway.call(probe, caller, system)
+        self._keep(wanted)
+        task = self.gateway.defer(wanted.op, caller, system)
+        return {"success": route.says, "task_id": task.task_id, "task_url": task.url()}, route.status
+
+    def _keep(self, wanted: Asked) -> None:
+        if wanted.content is not None:
+            self.gateway.keep(wanted.op, wanted.content)
+
+
+def namespaces(operations: Iterable[type[Operation]], desk: Desk) -> list[Namespace]:
+    """One namespace per service, in which operations on the same path share a resource."""
+    spaces: dict[str, Namespace] = {}
+    for path, members in _by_path(operations).items():
+        service = members[0].route.service
+        space = spaces.setdefault(service, Namespace(service, path="/"))
+        methods = {operation.route.verb.lower(): _method(space, operation, path, desk) for operation in members}
+        name = "".join(part.strip("{}").title() for part in path.split("/"))
+        space.add_resource(type(name, (Resource,), methods), path.replace("{", "<").replace("}", ">"), endpoint=path)
+    return list(spaces.values())
+
+
+def paths(operation: type[Operation]) -> Iterator[str]:
+    """The paths that lead to an operation."""
+    yield operation.route.path
+    if operation.route.also:
+        yield operation.route.also
+
+
+def _by_path(operations: Iterable[type[Operation]]) -> dict[str, list[type[Operation]]]:
+    grouped: dict[str, list[type[Operation]]] = {}
+    for operation in operations:
+        for path in paths(operation):
+            grouped.setdefault(path, []).append(operation)
+    return grouped
+
+
+def _method(space: Namespace, operation: type[Operation], path: str, desk: Desk) -> Callable[..., Reply]:
+    def method(self: Resource, **values: str) -> Reply:
+        return desk.serve(operation, values)
+
+    method.__doc__ = operation.__doc__
+    describe(space, method, operation, alias=path != operation.route.path)
+    return method
+
+
+def _answer(op: Operation, output: Any) -> Reply:
+    if isinstance(op, Download):
+        return send_file(io.BytesIO(output), "application/octet-stream", as_attachment=True, download_name=posixpath.basename(op.source_path))
+    return _enveloped(type(op), output)
+
+
+def _enveloped(operation: type[Operation], output: Any) -> Reply:
+    route = operation.route
+    if route.output is None:
+        return None, route.status
+    body = output if route.envelope is None else {route.envelope: output}
+    return ({"description": route.says, **body} if route.says else body), route.status
