@@ -54,24 +54,29 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
 def _tell_failures(api: Api, settings: Settings) -> None:
     @api.errorhandler(FirecrestError)
     def failed(error: FirecrestError) -> Failure:
+        """The operation failed."""
         return error.body(g.get("fails", "")), error.status, error.headers()
 
     @api.errorhandler(RequestEntityTooLarge)
     def oversized(error: RequestEntityTooLarge) -> Failure:
+        """The request is too large."""
         return failed(too_large(g.operation, settings.limits))
 
     @api.errorhandler(RedisError)
     @api.errorhandler(OperationalError)
     def unreachable(error: Exception) -> Failure:
+        """The service cannot work just now."""
         _LOG.warning("cannot reach Redis: %s", error)
         return failed(ServiceUnavailable("The service cannot reach its message broker"))
 
     @api.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Failure:
+        """There is no such endpoint."""
         headers = {name: value for name, value in error.get_headers() if name == "Allow"}
         return {"description": error.description or error.name, "error": error.name}, error.code or 500, headers
 
     @api.errorhandler(Exception)
     def broken(error: Exception) -> Failure:
+        """The service has a fault."""
         _LOG.error("the request failed", exc_info=error)
         return {"description": "FirecREST Internal error", "error": "Internal error"}, 500, {}

@@ -1,13 +1,12 @@
 """Commands, and the machines that run them."""
 
-import os
 import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from schemas.errors import FirecrestError, TimedOut
+from schemas.errors import FirecrestError, InvalidParameter, TimedOut
 from workers.failures import failure
 
 T = TypeVar("T")
@@ -45,8 +44,14 @@ class Command(Generic[T]):
         return self.argv if self.seconds is None else ("timeout", f"{self.seconds:g}", *self.argv)
 
     def line(self) -> str:
-        """The command line as a POSIX shell reads it: the one place where words are quoted."""
-        return f"LC_ALL={LOCALE} {shlex.join(self.words())}"
+        """The command line as a POSIX shell reads it: the one place where words are quoted.
+
+        Raises InvalidParameter for a character that no command line can carry.
+        """
+        words = self.words()
+        if not all(map(_carriable, words)):
+            raise InvalidParameter("A parameter holds a character that no command line can carry")
+        return f"LC_ALL={LOCALE} {shlex.join(words)}"
 
     def read(self, finished: Finished) -> T:
         """The meaning of what the command printed.
@@ -57,6 +62,13 @@ class Command(Generic[T]):
             message = finished.stderr or finished.stdout
             raise self.fails(finished.code, message.decode(errors="replace").strip())
         return self.parse(finished.stdout)
+
+
+def _carriable(word: str) -> bool:
+    try:
+        return b"\0" not in word.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 class Host(Protocol):
@@ -76,12 +88,11 @@ class LocalHost:
         self._patience = patience
 
     def run(self, command: Command[T]) -> T:
-        """Run the command as a child process."""
-        environment = {**os.environ, "LC_ALL": LOCALE}
+        """Run the command as a child process, through a shell as SSH does."""
+        argv = ("/bin/sh", "-c", command.line())
         try:
-            done = subprocess.run(
-                command.words(), input=command.stdin, capture_output=True, check=False, env=environment, timeout=self._patience
-            )
+            done = subprocess.run(argv, input=command.stdin, capture_output=True, check=False, timeout=self._patience)
         except subprocess.TimeoutExpired:
             raise TimedOut("Command has finished with timeout signal") from None
-        return command.read(Finished(done.returncode, done.stdout, done.stderr))
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        return command.read(Finished(code, done.stdout, done.stderr))

@@ -1,7 +1,6 @@
 """What the service does for itself on every beat: find lost tasks, and see what answers."""
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +69,11 @@ def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) ->
 
 def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
     """Give `app` the task that states that a message has come out of a queue."""
-    _register(app, f"{queue}.Passage", lambda sent: tasks.passed(queue, sent))
+
+    def passage(sent: str) -> None:
+        tasks.passed(queue, sent)
+
+    _register(app, f"{queue}.Passage", passage)
 
 
 def _register(app: Celery, name: str, function: Callable[..., Any]) -> None:
