@@ -1,0 +1,92 @@
+"""Servers and hosts for the tests here: an sshd of their own, and this machine itself."""
+
+import os
+import pwd
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from own_sshd import OwnSshd, missing
+
+from schemas.settings import Limits
+from workers.host import Host, LocalHost
+from workers.ssh import SSHHost, SSHPool
+
+USERS = ("fcalice", "fchosts")
+
+
+@pytest.fixture(scope="session")
+def sshd_user() -> Iterator[str]:
+    """A user of this machine who may be let in; made for the tests when there is none."""
+    why = missing()
+    if why:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
+    present = [user.pw_name for user in pwd.getpwall() if user.pw_name in USERS]
+    if present:
+        yield present[0]
+        return
+    # '*', not useradd's '!': with UsePAM no, sshd takes '!' for a locked account.
+    subprocess.run(("useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", USERS[1]), check=True)
+    yield USERS[1]
+    subprocess.run(("userdel", "--remove", USERS[1]), check=True, capture_output=True)
+
+
+@pytest.fixture
+def make_sshd(sshd_user: str) -> Iterator[Callable[..., OwnSshd]]:
+    """Starts servers, with further lines of sshd_config, and removes them at the end."""
+    servers: list[OwnSshd] = []
+
+    def start(more: str = "") -> OwnSshd:
+        servers.append(OwnSshd(sshd_user, more))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_sshd(sshd_user: str) -> Iterator[OwnSshd]:
+    """One server for all tests that leave it as it was."""
+    server = OwnSshd(sshd_user)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def sshd(make_sshd: Callable[..., OwnSshd]) -> OwnSshd:
+    """A server that a test may kill."""
+    return make_sshd()
+
+
+@pytest.fixture
+def make_pool() -> Iterator[Callable[..., SSHPool]]:
+    """Makes pools of given limits, and closes them at the end."""
+    pools: list[SSHPool] = []
+
+    def make(**limits: float) -> SSHPool:
+        pools.append(SSHPool(Limits.model_validate(limits)))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture(scope="session")
+def shared_host(shared_sshd: OwnSshd) -> Iterator[SSHHost]:
+    """The shared server, entered once for many tests."""
+    pool = SSHPool(Limits(patience=20))
+    yield pool.host(shared_sshd.system(), shared_sshd.user, shared_sshd.certify)
+    pool.close()
+
+
+@pytest.fixture(params=["local", "ssh"])
+def host(request: pytest.FixtureRequest) -> Host:
+    """This machine, entered in each way that there is."""
+    if request.param == "local":
+        return LocalHost()
+    host: SSHHost = request.getfixturevalue("shared_host")
+    return host
