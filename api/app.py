@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 import schemas.compute
 import schemas.status
 import schemas.tasks
-import schemas.utilities  # noqa: F401 (their operations)
+import schemas.utilities
 from api.documents import openapi
 from api.identity import Identity
 from api.local import VERSION, Office
@@ -55,19 +55,19 @@ def _tell_failures(api: Api, settings: Settings) -> None:
     @api.errorhandler(FirecrestError)
     def failed(error: FirecrestError) -> Failure:
         """The operation failed."""
-        return error.body(g.get("fails", "")), error.status, error.headers()
+        return _told(error)
 
     @api.errorhandler(RequestEntityTooLarge)
     def oversized(error: RequestEntityTooLarge) -> Failure:
         """The request is too large."""
-        return failed(too_large(g.operation, settings.limits))
+        return _told(too_large(g.operation, settings.limits))
 
     @api.errorhandler(RedisError)
     @api.errorhandler(OperationalError)
     def unreachable(error: Exception) -> Failure:
         """The service cannot work just now."""
         _LOG.warning("cannot reach Redis: %s", error)
-        return failed(ServiceUnavailable("The service cannot reach its message broker"))
+        return _told(ServiceUnavailable("The service cannot reach its message broker"))
 
     @api.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Failure:
@@ -80,3 +80,7 @@ def _tell_failures(api: Api, settings: Settings) -> None:
         """The service has a fault."""
         _LOG.error("the request failed", exc_info=error)
         return {"description": "FirecREST Internal error", "error": "Internal error"}, 500, {}
+
+
+def _told(error: FirecrestError) -> Failure:
+    return error.body(g.get("fails", "")), error.status, error.headers()

@@ -148,7 +148,13 @@ def _openapi_operation(operation: type[Operation], path: str, schemas: dict[str,
 
 def _openapi_parameter(field: Field) -> dict[str, Any]:
     schema = dict(field.schema)
-    return {"name": field.name, "in": field.place, "required": field.required, "description": schema.pop("description", ""), "schema": schema}
+    return {
+        "name": field.name,
+        "in": field.place,
+        "required": field.required,
+        "description": schema.pop("description", ""),
+        "schema": schema,
+    }
 
 
 def _openapi_form(form: list[Field]) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def _method(space: Namespace, operation: type[Operation], path: str, desk: Desk)
 
 def _answer(op: Operation, output: Any) -> Reply:
     if isinstance(op, Download):
-        return send_file(io.BytesIO(output), "application/octet-stream", as_attachment=True, download_name=posixpath.basename(op.source_path))
+        return send_file(
+            io.BytesIO(output), "application/octet-stream", as_attachment=True, download_name=posixpath.basename(op.source_path)
+        )
     return _enveloped(type(op), output)
 
 

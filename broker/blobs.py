@@ -1,6 +1,7 @@
 """Bytes too big for a message."""
 
 import hashlib
+from typing import cast
 from uuid import uuid4
 
 from redis import Redis
@@ -26,17 +27,17 @@ class Blobs:
 
     def read(self, upload: Upload) -> bytes:
         """The content of a file that came with a call; raises BlobLost."""
-        content = self._redis.get(f"blob:{upload.key}")
+        content = cast(bytes | None, self._redis.get(f"blob:{upload.key}"))
         if content is None or hashlib.sha256(content).hexdigest() != upload.sha256:
             raise BlobLost(f"the content of {upload.name!r} is gone")
-        return bytes(content)
+        return content
 
     def take(self, key: str) -> bytes:
         """The bytes, which are then gone; raises BlobLost."""
-        content = self._redis.getdel(f"blob:{key}")
+        content = cast(bytes | None, self._redis.getdel(f"blob:{key}"))
         if content is None:
             raise BlobLost("the answer is gone")
-        return bytes(content)
+        return content
 
     def drop(self, key: str) -> None:
         """Forget the bytes."""

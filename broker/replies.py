@@ -80,7 +80,7 @@ class Replies:
                 time.sleep(0.2)
 
     def _follow(self) -> None:
-        with self._redis.pubsub() as subscription:
+        with self._redis.pubsub() as subscription:  # type: ignore[no-untyped-call]
             subscription.subscribe(self.channel)
             while True:
                 message = subscription.get_message(timeout=5)

@@ -124,7 +124,7 @@ return 'lost'
 """
 )
 
-PASS = """
+PASSED = """
 if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return 1
 """

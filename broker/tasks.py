@@ -50,11 +50,11 @@ class Tasks:
         script = redis.register_script
         self._create, self._confirm, self._discard = script(scripts.CREATE), script(scripts.CONFIRM), script(scripts.DISCARD)
         self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
-        self._reclaim, self._pass = script(scripts.RECLAIM), script(scripts.PASS)
+        self._reclaim, self._pass = script(scripts.RECLAIM), script(scripts.PASSED)
 
     def create(self, task_id: str, *, user: str, service: str, system: str | None, message: dict[str, Any]) -> Task:
         """A new record, to be confirmed once its message is sent; `message` is kept to send it again."""
-        first = {
+        first: dict[str, str | int] = {
             "user": user,
             "service": service,
             "system": system or "",
@@ -62,7 +62,7 @@ class Tasks:
             "data": json.dumps(Status.QUEUED.description),
             "message": json.dumps(message),
         }
-        fields = [word for pair in first.items() for word in pair]
+        fields: list[str | int] = [word for pair in first.items() for word in pair]
         created = self._create([_record(task_id), _index(user), _OPEN], [task_id, self._lifetime, self._patience, *fields])
         return _task(task_id, [*list(first.values())[:5], created, created])
 
@@ -108,7 +108,7 @@ class Tasks:
 
     def due(self, most: int = 1000) -> list[str]:
         """Ids of open tasks that must be looked at now."""
-        seconds, micros = cast(tuple[int, int], self._redis.time())
+        seconds, micros = self._redis.time()
         ids = cast(list[bytes], self._redis.zrangebyscore(_OPEN, "-inf", seconds + micros / 1e6, start=0, num=most))
         return [i.decode() for i in ids]
 
@@ -132,7 +132,7 @@ class Tasks:
 
     def now(self) -> str:
         """Redis' clock, as `passed` takes it."""
-        seconds, micros = cast(tuple[int, int], self._redis.time())
+        seconds, micros = self._redis.time()
         return f"{seconds}.{micros:06d}"
 
     def passed(self, queue: str, sent: str) -> None:

@@ -108,8 +108,8 @@ _UPLOAD_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSO
 _PATH_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON environment provided"))
 _TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
-_ENVIRONMENT = Field({}, description="JSON object of environment variables for the job")
-_ACCOUNT = Field(None, description="Account that the job is charged to")
+_ENVIRONMENT: Any = Field({}, description="JSON object of environment variables for the job")
+_ACCOUNT: Any = Field(None, description="Account that the job is charged to")
 
 Account = Annotated[Text | None, Refusal("Invalid account")]
 
@@ -186,7 +186,9 @@ class Paged(Operation):
 class Jobs(Paged):
     """List jobs in the queue, with the last bytes of their output."""
 
-    jobs: Annotated[JobIds | None, Refusal("Failed to retrieve job information")] = Field(None, description="Comma-separated job ids; all when absent")
+    jobs: Annotated[JobIds | None, Refusal("Failed to retrieve job information")] = Field(
+        None, description="Comma-separated job ids; all when absent"
+    )
     user_jobs: Flag = Field(True, description="Only the caller's jobs; the output of others' is not shown")
 
 
@@ -237,7 +239,7 @@ def _moment(text: str) -> str:
 def _is(text: str, form: str) -> bool:
     dated = "%y" in form or "%Y" in form
     try:
-        datetime.strptime(text if dated else f"2000 {text}", form if dated else f"%Y {form}")
+        datetime.strptime(text if dated else f"2000 {text}", form if dated else f"%Y {form}")  # noqa: DTZ007 (the system knows its zone)
     except ValueError:
         return False
     return True

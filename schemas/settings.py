@@ -40,7 +40,9 @@ class Issuer(Section):
 
     issuer: str = Field("", description="Value that `iss` must have; not checked when empty")
     jwks_url: str = Field(description="Where its public keys are")
-    algorithm: Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"] = Field("RS256", description="The one signature algorithm accepted")
+    algorithm: Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"] = Field(
+        "RS256", description="The one signature algorithm accepted"
+    )
     audience: str = Field("", description="Value that `aud` must hold; not checked when empty")
     scope: str = Field("", description="Scope that the token must have; not checked when empty")
     service_account_role: str = Field("firecrest-sa", description="Realm role of tokens whose user is their client's first role")

@@ -42,7 +42,7 @@ class ParameterGroups(BaseModel):
     storage: list[Parameter]
 
 
-_LOCAL = {"course": Course.LOCAL, "on_system": False, "envelope": "out"}
+_LOCAL: dict[str, Any] = {"course": Course.LOCAL, "on_system": False, "envelope": "out"}
 
 
 @operation("GET /status/services", list[ServiceStatus], says="List of services with status and description.", **_LOCAL)

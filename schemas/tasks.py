@@ -30,7 +30,7 @@ class TaskAlone(TaskShown):
     task_url: str
 
 
-_LOCAL = {"course": Course.LOCAL, "on_system": False, "fails": "Failed to retrieve tasks information"}
+_LOCAL: dict[str, Any] = {"course": Course.LOCAL, "on_system": False, "fails": "Failed to retrieve tasks information"}
 
 
 @operation("GET /tasks", dict[str, TaskShown], envelope="tasks", **_LOCAL)

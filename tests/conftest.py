@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,14 +103,14 @@ class Client(requests.Session):
 
 
 @pytest.fixture(scope="session")
-def site() -> Iterator[Site]:
+def site() -> Site:
     """The site of the tests, with the gateway; started when it does not run, stopped by `./run test`."""
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("the site needs root")
         pytest.skip("the site needs root")
     subprocess.run([sys.executable, "site", "start", "--state", str(STATE)], cwd=ROOT, check=True, timeout=300)
-    yield Site(json.loads((STATE / "site.json").read_text(encoding="utf-8")))
+    return Site(json.loads((STATE / "site.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")

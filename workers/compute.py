@@ -4,11 +4,24 @@ import posixpath
 import re
 from typing import TypeVar
 
-from schemas.compute import Accounting, AccountedJob, Cancel, Job, Jobs, OneJob, Paged, Readable, Reachable, SubmitPath, Submitted, SubmitUpload
+from schemas.compute import (
+    AccountedJob,
+    Accounting,
+    Cancel,
+    Job,
+    Jobs,
+    OneJob,
+    Paged,
+    Reachable,
+    Readable,
+    SubmitPath,
+    Submitted,
+    SubmitUpload,
+)
 from schemas.errors import (
-    ADirectory,
     AccessDenied,
     AccessHidden,
+    ADirectory,
     CommandFailed,
     FirecrestError,
     InvalidPath,
@@ -116,7 +129,8 @@ def _numbered(found: list[Job]) -> dict[str, Job]:
 
 def _with_output(found: list[Queued], host: Host, scene: Scene) -> list[Job]:
     paths = [path for job in found if job.has_output for path in (job.stdout, job.stderr)]
-    ends = iter(host.run(tails(paths, count=scene.limits.tail_bytes)) if paths else [])
+    found_ends: list[str] = host.run(tails(paths, count=scene.limits.tail_bytes)) if paths else []
+    ends = iter(found_ends)
     return [_job(job, out=next(ends), err=next(ends)) if job.has_output else _job(job, out="", err="") for job in found]
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import celery
 from celery import Celery
 
 from broker.celery import QUEUES

@@ -88,7 +88,7 @@ class Workshop:
             return found if isinstance(found, bytes) else TypeAdapter(operation.route.output).dump_python(found, mode="json")
         except FirecrestError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 (the outermost frame of a performance)
             _LOG.exception("%s failed", operation.task())
             raise CommandFailed("Internal error") from None
 

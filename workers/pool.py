@@ -109,10 +109,13 @@ class Pool(Generic[C, S]):
     def take(self, key: tuple[str, str], *, sessions: int, connections: int, deadline: float, fresh: bool = False) -> Slot[C, S]:
         """A slot on a connection of that entrance, first come first served; `fresh` asks for one without a warm session.
 
-        Raises TooManyRequests when too many wait already, TimedOut at the deadline (of `time.monotonic`).
+        Raises TooManyRequests when too many wait already, TimedOut at the deadline (of `time.monotonic`), MachineNotAvailable
+        when the pool is closed.
         """
         waiter = _Waiter[C, S](fresh=fresh, since=time.monotonic())
         with self._account() as rubbish:
+            if self._stopped.is_set():
+                raise MachineNotAvailable("Machine is not available")
             self._watch()
             entrance = self._entrances.setdefault(key, Entrance(key, sessions, connections))
             if not entrance.waiting:
@@ -170,6 +173,7 @@ class Pool(Generic[C, S]):
             for entrance in self._entrances.values():
                 for waiter in entrance.waiting:
                     waiter.ready.set()
+                entrance.waiting.clear()
         if self._reaper:
             self._reaper.join()
 
@@ -235,8 +239,6 @@ class Pool(Generic[C, S]):
                 waiter.ready.set()
 
     def _grant(self, entrance: Entrance[C, S], rubbish: list[Closable], *, fresh: bool) -> Slot[C, S] | None:
-        if self._stopped.is_set():
-            return None
         for member in [member for member in entrance.members if member.dead()]:
             self._remove(member, rubbish)
         current = [member for member in entrance.members if not self._aged(member)]

@@ -27,6 +27,7 @@ from workers.host import Command, Host
 from workers.performing import Scene, performs
 
 T = TypeVar("T")
+Entries = TypeVar("Entries", list[File], list[str], list[File] | list[str])
 
 _MEGABYTE = 1024 * 1024
 
@@ -115,7 +116,7 @@ def unquoted(quoted: str) -> str:
     return _ESCAPE.sub(plain, quoted[1:-1].encode()).decode(errors="replace")
 
 
-def _page(entries: list[T], op: Ls) -> list[T]:
+def _page(entries: Entries, op: Ls) -> Entries:
     try:
         size, number = int(op.page_size), int(op.page_number)
     except ValueError:
@@ -220,7 +221,6 @@ def download(op: Download, host: Host, scene: Scene) -> bytes:
     if len(content) > limit:
         raise SizeLimit(description="Failed to download file")
     return content
-
 
 
 @performs(UploadFile)

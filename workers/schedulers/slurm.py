@@ -86,6 +86,7 @@ def _refused(code: int, message: str) -> FirecrestError:
 
 
 _QUEUE = ("JobArrayID", "Partition", "Name", "UserName", "State", "StartTime", "TimeUsed", "TimeLeft", "NumNodes", "ReasonList")
+_SHOWN = ("jobid", "partition", "name", "user", "state", "start_time", "time", "time_left", "nodes", "nodelist")
 _FILES = ("Command", "STDOUT", "STDERR", "JobID", "ArrayJobID", "ArrayTaskID")
 
 
@@ -103,9 +104,11 @@ def _queued(stdout: bytes, *, separator: str) -> list[Queued]:
 
 
 def _job(record: list[str]) -> Queued:
-    shown, (script, stdout, stderr, job_id, array_id, array_task) = record[: len(_QUEUE)], record[len(_QUEUE) :]
-    known = {"A": array_id if array_task.isdigit() else job_id, "a": array_task, "j": job_id, "J": job_id, "u": shown[3], "x": shown[2]}
-    return Queued(*shown, script, _filled(stdout, known), _filled(stderr, known))
+    queue_fields, (script, stdout, stderr, job_id, array_id, array_task) = record[: len(_QUEUE)], record[len(_QUEUE) :]
+    shown = dict(zip(_SHOWN, queue_fields, strict=True))
+    known = {"A": array_id if array_task.isdigit() else job_id, "a": array_task, "j": job_id, "J": job_id}
+    known |= {"u": shown["user"], "x": shown["name"]}
+    return Queued(**shown, script=script, stdout=_filled(stdout, known), stderr=_filled(stderr, known))
 
 
 def _filled(path: str, known: dict[str, str]) -> str:
@@ -170,28 +173,21 @@ def accounting(*, ids: str, start: str, end: str) -> Command[list[AccountedJob]]
 
 
 def _accounted(stdout: bytes, *, separator: str) -> list[AccountedJob]:
-    return [_account(*record) for record in _records(stdout, separator, len(_ACCOUNTING))]
+    return [_account(dict(zip(_ACCOUNTING, record, strict=True))) for record in _records(stdout, separator, len(_ACCOUNTING))]
 
 
-def _account(
-    jobid: str, partition: str, name: str, user: str, state: str, start: str, cputime: str, end: str, nodes: str, nodelist: str,
-    exit_code: str, elapsed: str,
-) -> AccountedJob:  # fmt: skip
+def _account(record: dict[str, str]) -> AccountedJob:
     return AccountedJob(
-        jobid=jobid,
-        partition=partition,
-        name=name,
-        user=user,
-        state=state,
-        start_time=start,
-        time=cputime,
-        cpu_time=cputime,
-        elapsed_time=elapsed,
-        termination_time=end,
-        time_left=end,
-        nodes=nodes,
-        nodelist=nodelist,
-        exit_code=exit_code,
+        **{name: record[name] for name in ("jobid", "partition", "user", "state", "nodelist")},
+        name=record["jobname"],
+        start_time=record["start"],
+        time=record["cputime"],
+        cpu_time=record["cputime"],
+        elapsed_time=record["elapsed"],
+        termination_time=record["end"],
+        time_left=record["end"],
+        nodes=record["nnodes"],
+        exit_code=record["exitcode"],
     )
 
 
@@ -201,5 +197,3 @@ def _records(stdout: bytes, separator: str, width: int) -> Iterator[list[str]]:
     for start in range(0, len(fields) - width, width):
         first, *others = fields[start : start + width]
         yield [first.removeprefix("\n"), *others]
-
-
