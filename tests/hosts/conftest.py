@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from own_sshd import OwnSshd, missing
+from tests.hosts.own_sshd import OwnSshd, missing
 
 from schemas.settings import Limits
 from workers.host import Host, LocalHost

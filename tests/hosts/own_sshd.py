@@ -71,6 +71,12 @@ class OwnSshd:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
+    def cut(self) -> None:
+        """Kill every session; who comes again is let in."""
+        for process in self.processes()[1:]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def shells(self) -> list[psutil.Process]:
         """The warm shells on it."""
         found = []

@@ -13,7 +13,31 @@ from workers.host import Command, Host
 
 words = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=50),
-    st.sampled_from(["", "-", "--", "-rf", "'", '"', "\\", "$(id)", "`id`", "$HOME", "two\nlines", "\r\n", "#", "*", "~", "{", "}", "é", "☃", "\x1f", "\udcff"]),
+    st.sampled_from(
+        [
+            "",
+            "-",
+            "--",
+            "-rf",
+            "'",
+            '"',
+            "\\",
+            "$(id)",
+            "`id`",
+            "$HOME",
+            "two\nlines",
+            "\r\n",
+            "#",
+            "*",
+            "~",
+            "{",
+            "}",
+            "é",
+            "☃",
+            "\x1f",
+            "\udcff",
+        ]
+    ),
 )
 many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
