@@ -4,102 +4,21 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-import requests
-from redis import Redis
+
+from tests.real_site import Client, Site, eventually
 
 ROOT = Path(__file__).parent.parent
-STATE = Path(os.environ.get("FIRECREST_TEST_SITE", ROOT / ".site-test"))
+__all__ = ["Client", "Site", "eventually"]
 
-T = TypeVar("T")
+STATE = Path(os.environ.get("FIRECREST_TEST_SITE", ROOT / ".site-test"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long runs are asked for."""
     parser.addoption("--faults-long", action="store_true", help="run the long forms of the tests in tests/faults")
-
-
-def eventually(found: Callable[[], T], *, seconds: float = 20, pause: float = 0.1) -> T:
-    """The first truthy value of `found`, which is asked again until `seconds` are over."""
-    end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end, f"{found} did not come true within {seconds} s"
-        time.sleep(pause)
-    return value
-
-
-@dataclass(frozen=True)
-class Site:
-    """A running site: what its site.json says, and hands to touch it with."""
-
-    facts: dict[str, Any]
-
-    @property
-    def url(self) -> str:
-        """Where the API is."""
-        return str(self.facts["urls"]["api"])
-
-    def redis(self) -> Redis:
-        """A client for its Redis."""
-        return Redis.from_url(self.facts["urls"]["redis"])
-
-    def token(self, client: str) -> str:
-        """A fresh access token for one of its clients: alice, bob, carol, nobody, root."""
-        known = self.facts["clients"][client]
-        form = {"grant_type": "client_credentials", "client_id": known["id"], "client_secret": known["secret"]}
-        answer = requests.post(self.facts["urls"]["token"], data=form, timeout=10)
-        answer.raise_for_status()
-        return str(answer.json()["access_token"])
-
-    def supervisor(self, *words: str) -> str:
-        """What supervisorctl says to `start`, `stop`, `signal`, `pid` … of a program of the site."""
-        program = Path(sys.executable).parent / "supervisorctl"
-        done = subprocess.run(
-            [program, "-c", self.facts["supervisor"]["config"], *words], capture_output=True, text=True, check=False, timeout=60
-        )
-        return done.stdout.strip()
-
-    def slurm(self, *words: str, user: str = "root") -> str:
-        """What a Slurm command prints on the system, run as a user."""
-        done = subprocess.run(
-            ["setpriv", f"--reuid={user}", "--regid", "nogroup" if user == "nobody" else user, "--init-groups", "--", *words],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "SLURM_CONF": self.facts["slurm_conf"]},
-        )
-        return done.stdout.strip()
-
-
-class Client(requests.Session):
-    """The API as one user calls it: paths instead of URLs, token and system in the headers."""
-
-    def __init__(self, site: Site, client: str) -> None:
-        super().__init__()
-        self.site = site
-        self.user = str(site.facts["clients"][client]["user"])
-        self.headers.update({"Authorization": f"Bearer {site.token(client)}", "X-Machine-Name": site.facts["system"]})
-
-    def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
-        """A request to a path of the API."""
-        return super().request(method, self.site.url + url, **{"timeout": 60, **options})
-
-    def task(self, ticket: requests.Response, *, seconds: float = 30) -> dict[str, Any]:
-        """The task that an answer names, once it is final."""
-        task_id = ticket.json()["task_id"]
-
-        def final() -> dict[str, Any] | None:
-            task = self.get(f"/tasks/{task_id}").json()["task"]
-            return task if task["status"] >= "200" else None
-
-        return eventually(final, seconds=seconds)
 
 
 @pytest.fixture(scope="session")
