@@ -29,7 +29,9 @@ def _mon(site: Site) -> Program:
     return Program(
         "ceph-mon",
         ("/usr/bin/ceph-mon", "-f", "-i", "a"),
-        ready=lambda: ports.is_open(site.ports["ceph_mon"]) and ceph_state(site.layout.run / "ceph" / "mon.a.asok", "mon_status") == "leader",
+        ready=lambda: (
+            ports.is_open(site.ports["ceph_mon"]) and ceph_state(site.layout.run / "ceph" / "mon.a.asok", "mon_status") == "leader"
+        ),
         user="ceph",
         environment=_environment(site),
         prepare=lambda: _prepare_mon(site),
@@ -48,7 +50,8 @@ def _prepare_mon(site: Site) -> None:
         _run(site, "ceph-mon", "--mkfs", "-i", "a", "--monmap", str(map_))
     elif noted.read_text() != wanted:
         _run(site, "ceph-mon", "-i", "a", "--extract-monmap", str(map_))
-        _run(site, "monmaptool", "--rm", "a", "--addv", "a", wanted, str(map_))
+        _run(site, "monmaptool", "--rm", "a", str(map_))
+        _run(site, "monmaptool", "--addv", "a", wanted, str(map_))
         _run(site, "ceph-mon", "-i", "a", "--inject-monmap", str(map_))
     noted.write_text(wanted)
 

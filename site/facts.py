@@ -116,7 +116,12 @@ def _document(site: Site) -> dict[str, Any]:
             "redis": site.redis_url,
         },
         "clients": {
-            person.name: {"id": person.client, "secret": site.secrets[person.client], "user": person.user, "accounts": list(person.accounts)}
+            person.name: {
+                "id": person.client,
+                "secret": site.secrets[person.client],
+                "user": person.user,
+                "accounts": list(person.accounts),
+            }
             for person in PEOPLE
         },
         "users": [person.user for person in PEOPLE if person.ours],

@@ -20,7 +20,9 @@ def programs(site: Site) -> list[Program]:
 def _api(site: Site) -> Program:
     address = f"127.0.0.1:{site.ports['api']}"
     threads = ("--no-control-socket", "--worker-class", "gthread", "--workers", "2", "--threads", "64")
-    return _process(site, "api", "gunicorn", "--bind", address, *threads, "api.main:app", ready=lambda: serves(f"{site.api_url}/swagger.json"))
+    return _process(
+        site, "api", "gunicorn", "--bind", address, *threads, "api.main:app", ready=lambda: serves(f"{site.api_url}/swagger.json")
+    )
 
 
 def _worker(site: Site, name: str) -> Program:

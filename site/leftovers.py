@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Iterator
 
 import psutil
-
 from facts import Site
 
 GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)

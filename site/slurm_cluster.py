@@ -113,7 +113,9 @@ def _slurmd(site: Site, node: str) -> Program:
     return Program(
         f"slurmd-{node}",
         ("/usr/sbin/slurmd", "-D", "-N", node),
-        ready=lambda: output("sinfo", "-hN", "-n", node, "-p", "normal", "-o", "%t", environment=site.slurm).strip() in {"idle", "mix", "alloc"},
+        ready=lambda: (
+            output("sinfo", "-hN", "-n", node, "-p", "normal", "-o", "%t", environment=site.slurm).strip() in {"idle", "mix", "alloc"}
+        ),
         after=("slurmctld",),
         environment=site.slurm,
     )

@@ -8,10 +8,9 @@ import xmlrpc.client
 from collections.abc import Sequence
 from typing import Any
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
-
 from layout import Layout
 from program import Program
+from supervisor.xmlrpc import Faults, SupervisorTransport
 from trouble import SiteError
 
 # What started the programs is told by this variable of their environment
@@ -125,7 +124,7 @@ class Supervisor:
         for name in [*added, *changed]:
             rpc.addProcessGroup(name)
 
-    def _rpc(self) -> Any:  # noqa: ANN401 -- xmlrpc's proxy answers to any name
+    def _rpc(self) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
