@@ -1,5 +1,6 @@
 """How a command is put to a shell, and how its two outputs are told from whatever else the shell's streams carry."""
 
+import base64
 import re
 import secrets
 from typing import Final
@@ -33,6 +34,18 @@ def script(line: str, token: str) -> bytes:
     that `cd`, `exit` or an assignment does not outlive it, and dash and bash replace that subshell by the command.
     """
     return f"{{ ( {line} ) </dev/null; echo {token} $?; echo {token} >&2; }}\n".encode(errors="surrogateescape")
+
+
+def script_with_input(line: str, token: str, stdin: bytes) -> bytes:
+    """The same for a line that reads `stdin`, which travels inside: cut short, it runs nothing either.
+
+    The status is the line's own. Had the decoding failed, a bare token would stand where none may; 141 is a line that did
+    not read all. The descriptor 3 is the shell's stdout, past the pipe.
+    """
+    data = base64.b64encode(stdin).decode()
+    decoding = f"printf %s {data} | base64 -d; case $? in 0|141) ;; *) echo {token} >&3;; esac"
+    text = f"{{ {{ {{ {decoding}; }} | ( {line} ) 3>&-; }} 3>&1; echo {token} $?; echo {token} >&2; }}\n"
+    return text.encode(errors="surrogateescape")
 
 
 def noisy_script(line: str, token: str) -> bytes:

@@ -242,17 +242,17 @@ class Pool(Generic[C, S]):
         for member in [member for member in entrance.members if member.dead()]:
             self._remove(member, rubbish)
         current = [member for member in entrance.members if not self._aged(member)]
-        member, session = self._place(current, rubbish, fresh=fresh)
-        if member is None and len(current) < entrance.connections and self._make_room(rubbish):
+        place, session = self._place(current, rubbish, fresh=fresh)
+        if place is None and len(current) < entrance.connections and self._make_room(rubbish):
             now = time.monotonic()
-            member = Member(entrance, born=now, used=now)
-            self._members.append(member)
-            entrance.members.append(member)
+            place = Member(entrance, born=now, used=now)
+            self._members.append(place)
+            entrance.members.append(place)
             self._entrances[entrance.key] = entrance
-        if member is None:
+        if place is None:
             return None
-        member.taken += 1
-        return Slot(member, session)
+        place.taken += 1
+        return Slot(place, session)
 
     def _place(self, members: list[Member[C, S]], rubbish: list[Closable], *, fresh: bool) -> tuple[Member[C, S] | None, S | None]:
         if not fresh:

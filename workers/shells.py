@@ -10,8 +10,11 @@ from typing import Final
 import paramiko
 
 from schemas.errors import CommandFailed, TimedOut
-from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script
+from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
 from workers.host import Finished
+
+# Beyond this a session of its own is quicker than the shell, which (bash) reads its input byte by byte.
+SMALL_INPUT: Final = 32 * 1024
 
 _CHUNK: Final = 1 << 20
 _PIECE: Final = 32_000  # goes into one packet
@@ -48,15 +51,16 @@ class Shell:
         silent = not (session.recv_ready() or session.recv_stderr_ready())
         return silent and not (session.closed or session.eof_received)
 
-    def run(self, line: str, deadline: float) -> Finished:
-        """Run a command line. After any error the shell must be closed.
+    def run(self, line: str, deadline: float, stdin: bytes = b"") -> Finished:
+        """Run a command line, which reads `stdin`: at most SMALL_INPUT bytes. After any error the shell must be closed.
 
         Raises NotStartedError, LostError, TimedOut, or CommandFailed for an output too big.
         """
         if not self.usable():
             raise NotStartedError("the shell was gone or had spoken unasked")
         token = new_token()
-        _send(self._session, script(line, token), deadline)
+        text = script_with_input(line, token, stdin) if stdin else script(line, token)
+        _send(self._session, text, deadline)
         return self._outputs.read(Frame(token), deadline)
 
     def close(self) -> None:

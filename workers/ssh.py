@@ -16,7 +16,7 @@ from workers.certificates import UserKey, expiry
 from workers.connections import Connection, NoSessionError, connect
 from workers.host import Command, Finished
 from workers.pool import Bounds, Member, Pool, Slot
-from workers.shells import LostError, NotStartedError, Shell
+from workers.shells import SMALL_INPUT, LostError, NotStartedError, Shell
 
 T = TypeVar("T")
 
@@ -131,10 +131,11 @@ class SSHHost:
 
     def _try(self, command: Command[T], line: str) -> Finished:
         deadline = time.monotonic() + self.owner.limits.patience
+        big = len(command.stdin) > SMALL_INPUT
         while True:
-            slot = self._slot(deadline, fresh=bool(command.stdin))
+            slot = self._slot(deadline, fresh=big)
             try:
-                return self._run_with_input(slot, command, line) if command.stdin else self._run(slot, command, line)
+                return self._run_with_input(slot, command, line) if big else self._run(slot, command, line)
             except (_VacatedError, NoSessionError):
                 if time.monotonic() >= deadline:
                     raise TimedOut("Command has finished with timeout signal") from None
@@ -152,7 +153,7 @@ class SSHHost:
         shell = slot.session
         try:
             shell = shell or self._shell(slot)
-            finished = shell.run(line, self._end(command))
+            finished = shell.run(line, self._end(command), command.stdin)
         except BaseException as error:
             if shell:
                 shell.close()

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.hosts.own_sshd import OwnSshd, missing
 
 from schemas.settings import Limits
+from tests.hosts.own_sshd import OwnSshd, missing
 from workers.host import Host, LocalHost
 from workers.ssh import SSHHost, SSHPool
 

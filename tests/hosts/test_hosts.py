@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import CommandFailed, FirecrestError, InvalidParameter, InvalidPath, PermissionDenied, TimedOut
 from workers.host import Command, Host
+from workers.shells import SMALL_INPUT
 
 words = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=50),
@@ -76,13 +77,21 @@ def test_megabytes_can_be_given_to_a_command_that_answers_as_it_reads(host: Host
     assert host.run(raw("sha256sum", stdin=stdin)).split()[0].decode() == hashlib.sha256(stdin).hexdigest()
 
 
+@pytest.mark.parametrize("size", [1, 4096, SMALL_INPUT - 1, SMALL_INPUT, SMALL_INPUT + 1, 100_000])
+def test_input_of_any_size_arrives_whole(host: Host, size: int) -> None:
+    stdin = (bytes(range(256)) * (size // 256 + 1))[:size]
+    assert host.run(raw("cat", stdin=stdin)) == stdin
+
+
 def test_a_command_may_leave_its_input_unread(host: Host) -> None:
+    assert host.run(raw("echo", "done", stdin=b"echo not me\n" * 1000)) == b"done\n"
     assert host.run(raw("echo", "done", stdin=b"echo not me\n" * 500_000)) == b"done\n"
 
 
-def test_input_does_not_change_what_a_status_means(host: Host) -> None:
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_input_does_not_change_what_a_status_means(host: Host, size: int) -> None:
     with pytest.raises(CommandFailed, match="bad"):
-        host.run(raw("sh", "-c", "cat >/dev/null; echo bad >&2; exit 3", stdin=b"x"))
+        host.run(raw("sh", "-c", "cat >/dev/null; echo bad >&2; exit 3", stdin=b"x" * size))
 
 
 def test_without_input_a_command_reads_an_end(host: Host) -> None:

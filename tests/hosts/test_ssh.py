@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,13 +23,16 @@ from cryptography.hazmat.primitives.serialization import (
     SSHCertificateType,
     load_ssh_public_identity,
 )
-from tests.hosts.own_sshd import OwnSshd, eventually, free_port
 
 from schemas.errors import AccessDenied, CommandFailed, FirecrestError, MachineNotAvailable, TimedOut, TooManyRequests, Unauthorized
+from tests.hosts.own_sshd import OwnSshd, eventually, free_port
 from workers.certificates import UserKey, new_serial, sign
 from workers.connections import connect
 from workers.host import Command
+from workers.shells import SMALL_INPUT
 from workers.ssh import SSHHost, SSHPool
+
+BIG = bytes(SMALL_INPUT + 1)
 
 MakePool = Callable[..., SSHPool]
 MakeSshd = Callable[..., OwnSshd]
@@ -54,12 +57,12 @@ def outcome(host: SSHHost, command: Command[bytes]) -> bytes | FirecrestError:
 
 
 @pytest.fixture
-def shared(tmp_path_factory: pytest.TempPathFactory, shared_sshd: OwnSshd) -> Iterator[Path]:
+def shared(tmp_path_factory: pytest.TempPathFactory, shared_sshd: OwnSshd) -> Path:
     """A folder that the user of the server can write to."""
     folder = shared_sshd.folder / tmp_path_factory.mktemp("shared").name
     folder.mkdir()
     folder.chmod(0o777)
-    yield folder
+    return folder
 
 
 class Gate:
@@ -121,7 +124,7 @@ def test_three_hundred_callers_at_once_all_succeed_within_the_bounds(make_pool: 
 
 def test_many_uploads_at_once_all_succeed(make_pool: MakePool, sshd: OwnSshd) -> None:
     host = entered(make_pool(patience=60), sshd)
-    stdin = os.urandom(50_000)
+    stdin = os.urandom(SMALL_INPUT + 1)
     with ThreadPoolExecutor(40) as callers:
         outputs = list(callers.map(lambda number: host.run(raw("cat", stdin=stdin) if number % 2 else raw("echo", "ok")), range(80)))
     assert outputs == [b"ok\n", stdin] * 40
@@ -226,7 +229,7 @@ def test_a_server_that_hangs_is_given_up(make_pool: MakePool, sshd: OwnSshd) -> 
     with pytest.raises(TimedOut):
         host.run(raw("true", seconds=0.1))
     with pytest.raises(MachineNotAvailable):
-        host.run(raw("true", stdin=b"x"))
+        host.run(raw("true", stdin=BIG))
     sshd.kill(signal.SIGCONT)
     eventually(lambda: outcome(host, raw("echo", "ok")) == b"ok\n")
 
@@ -483,8 +486,9 @@ def test_whatever_a_login_prints_does_not_reach_anybody(make_pool: MakePool, mak
     host = entered(make_pool(), sshd)
     assert host.run(raw("echo", "ok")) == b"ok\n"
     assert host.run(raw("cat", stdin=b"a\0b")) == b"a\0b"
-    with pytest.raises(CommandFailed, match="^bad$"):
-        host.run(raw("sh", "-c", "echo bad >&2; exit 1", stdin=b"x"))
+    assert host.run(raw("cat", stdin=BIG)) == BIG
+    with pytest.raises(CommandFailed, match=r"^bad$"):
+        host.run(raw("sh", "-c", "echo bad >&2; exit 1", stdin=BIG))
 
 
 def test_a_login_that_runs_no_shell_is_not_available(make_pool: MakePool, make_sshd: MakeSshd) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, SSHCertificate, SSHCertificateType, load_ssh_public_identity
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    SSHCertificateType,
+    load_ssh_public_identity,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,7 +84,9 @@ def test_what_is_not_an_address_is_refused(source: str) -> None:
         certificate(sources=(source,))
 
 
-@pytest.mark.parametrize("user", ["", "-x", "root,fcalice", "a b", "a\n", "a\0", "Alice", "0x", "*", "a/b", "a" * 33, "ünal", "a=b", "a@b", "$(id)"])
+@pytest.mark.parametrize(
+    "user", ["", "-x", "root,fcalice", "a b", "a\n", "a\0", "Alice", "0x", "*", "a/b", "a" * 33, "ünal", "a=b", "a@b", "$(id)"]
+)
 def test_what_is_not_one_plain_user_name_is_refused(user: str) -> None:
     with pytest.raises(AccessDenied):
         check_user(user)

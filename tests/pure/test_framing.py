@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script
+from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
 from workers.host import Finished
 
 TOKEN = "_" + "0123456789abcdef" * 2
@@ -23,15 +23,31 @@ MARK = TOKEN.encode()
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 
-hostile = st.lists(
-    st.one_of(
-        st.binary(max_size=40),
-        st.sampled_from(
-            [b"", b"\n", b"\0", b" 0\n", b"\n" + FORMER.encode() + b" 0\n", MARK[:-1], MARK[:5], MARK[1:], MARK[:-1] + b" 0\n", b"_", b"\xff\xfe"]
+hostile = (
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from(
+                [
+                    b"",
+                    b"\n",
+                    b"\0",
+                    b" 0\n",
+                    b"\n" + FORMER.encode() + b" 0\n",
+                    MARK[:-1],
+                    MARK[:5],
+                    MARK[1:],
+                    MARK[:-1] + b" 0\n",
+                    b"_",
+                    b"\xff\xfe",
+                ]
+            ),
         ),
-    ),
-    max_size=8,
-).map(b"".join).filter(lambda data: MARK not in data)  # that one nobody can guess
+        max_size=8,
+    )
+    .map(b"".join)
+    .filter(lambda data: MARK not in data)
+)  # that one nobody can guess
 cuts = st.lists(st.integers(0, 400), max_size=12)
 codes = st.integers(0, 255)
 
@@ -80,9 +96,9 @@ def test_a_byte_after_the_end_is_doubt(stdout: bytes, stderr: bytes, extra: byte
     out, err = ends(stdout, stderr, 0)
     out, err = (out + extra, err) if on_stdout else (out, err + extra)
     frame = Frame(TOKEN)
+    chunks = [(piece, b"") for piece in pieces(out, at)] if on_stdout else [(b"", piece) for piece in pieces(err, at)]
     with pytest.raises(UnframedError):
-        for piece in pieces(out, at) if on_stdout else pieces(err, at):
-            frame.feed(*((piece, b"") if on_stdout else (b"", piece)))
+        fed(frame, chunks)
 
 
 @given(out=hostile, err=hostile)
@@ -131,6 +147,12 @@ class Piped:
         self.stdin.write(script(line, token))
         return self.read(Frame(token))
 
+    def give(self, line: str, stdin: bytes) -> Finished:
+        """Run one line that reads this."""
+        token = new_token()
+        self.stdin.write(script_with_input(line, token, stdin))
+        return self.read(Frame(token))
+
     def read(self, frame: Frame) -> Finished:
         """Feed a frame until it is whole."""
         while True:
@@ -160,7 +182,12 @@ def piped(request: pytest.FixtureRequest) -> Iterator[Piped]:
 
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=60)
-words = st.one_of(texts, st.sampled_from(["", "-", "--", "'", '"', "\\", "$(id)", "`id`", "$HOME", "a\nb", "!", "#", "*", "~", "}", ")", ";", "&", "<<X", "é", "\t"]))
+words = st.one_of(
+    texts,
+    st.sampled_from(
+        ["", "-", "--", "'", '"', "\\", "$(id)", "`id`", "$HOME", "a\nb", "!", "#", "*", "~", "}", ")", ";", "&", "<<X", "é", "\t"]
+    ),
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -199,6 +226,30 @@ def test_a_command_does_not_read_the_shells_input(piped: Piped) -> None:
     assert piped.run("read line") == Finished(1, b"", b"")
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stdin=hostile.filter(bool), code=codes)
+def test_a_command_reads_exactly_what_it_is_given_and_its_status_counts(piped: Piped, stdin: bytes, code: int) -> None:
+    assert piped.give(f"cat; echo err >&2; exit {code}", stdin) == Finished(code, stdin, b"err\n")
+
+
+def test_a_command_may_ignore_what_it_is_given(piped: Piped) -> None:
+    assert piped.give("exit 5", bytes(30_000)).code == 5
+    assert [piped.give("true", bytes(30_000)) for _ in range(20)] == [Finished(0, b"", b"")] * 20
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_input_that_could_not_be_decoded_is_doubt(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "base64").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "base64").chmod(0o755)
+    piped = Piped(shell)
+    try:
+        piped.stdin.write(f"PATH={tmp_path}:$PATH\n".encode())
+        with pytest.raises(UnframedError):
+            piped.give("cat", b"data")
+    finally:
+        piped.close()
+
+
 def test_what_the_shell_cannot_find_is_an_error_of_the_command(piped: Piped) -> None:
     assert piped.run("no-such-command-here").code == 127
     assert piped.run("/").code == 126
@@ -223,7 +274,7 @@ def test_a_child_that_writes_after_its_command_ended_is_doubt(shell: str, tmp_pa
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("frame", [script, noisy_script])
+@pytest.mark.parametrize("frame", [script, noisy_script, lambda line, token: script_with_input(line, token, b"some input")])
 def test_a_script_cut_anywhere_runs_nothing(shell: str, frame, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     ran = tmp_path / "ran"
     line = f"LC_ALL=C.UTF-8 touch {ran} 'it'\"'\"'s'{tmp_path}"
