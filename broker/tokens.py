@@ -81,7 +81,7 @@ class TokenVerifier:
         for issuer, keys in self._issuers:
             if issuer.issuer in ("", claimed):
                 return issuer, keys
-        raise _refused(_GENERAL)
+        raise _refused("JWT token has invalid signature")
 
     def _claims(self, token: str, issuer: Issuer, keys: KeySet) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
