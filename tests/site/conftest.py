@@ -1,0 +1,103 @@
+"""What the tests of the wire need beside the site: folders on the system, tokens that are wrong, and a look at the records."""
+
+import os
+import pwd
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.conftest import Client, Site, eventually
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a user on the system, which is this machine."""
+
+    path: str
+    user: str
+
+    def file(self, name: str, content: bytes = b"", *, mode: int = 0o644) -> str:
+        """Path of a new file of the user."""
+        place = os.path.join(self.path, name)
+        Path(place).write_bytes(content)
+        return self._own(place, mode)
+
+    def folder(self, name: str, *, mode: int = 0o755) -> str:
+        """Path of a new folder of the user."""
+        place = os.path.join(self.path, name)
+        Path(place).mkdir()
+        return self._own(place, mode)
+
+    def _own(self, place: str, mode: int) -> str:
+        entry = pwd.getpwnam(self.user)
+        os.chown(place, entry.pw_uid, entry.pw_gid)
+        Path(place).chmod(mode)
+        return place
+
+
+def make_folder(user: str) -> Folder:
+    """A new folder in the user's home."""
+    home = Folder(f"/home/{user}", user)
+    return Folder(home.folder(f"test-{uuid4().hex}"), user)
+
+
+@pytest.fixture
+def folder(alice: Client) -> Iterator[Folder]:
+    """An empty folder of alice."""
+    made = make_folder(alice.user)
+    yield made
+    shutil.rmtree(made.path)
+
+
+@pytest.fixture
+def records(site: Site) -> Callable[[], set[bytes]]:
+    """The keys of all task records that there are."""
+    redis = site.redis()
+    return lambda: set(redis.scan_iter("task:*", count=1000))
+
+
+@pytest.fixture
+def no_task_is_made(alice: Client, records: Callable[[], set[bytes]]) -> Iterator[None]:
+    """Whatever the test asks for leaves no task record behind."""
+    before, listed = records(), set(alice.get("/tasks").json()["tasks"])
+    yield
+    assert records() <= before
+    assert set(alice.get("/tasks").json()["tasks"]) <= listed
+
+
+@pytest.fixture
+def submitted(alice: Client) -> Callable[..., dict[str, str]]:
+    """Submits a batch script of alice; gives the task's data."""
+
+    def submit(script: str, **form: str) -> dict[str, str]:
+        ticket = alice.post("/compute/jobs/upload", files={"file": ("job.sh", script.encode())}, data=form)
+        assert ticket.status_code == 201, ticket.text
+        task = alice.task(ticket)
+        assert task["status"] == "200", task
+        return dict(task["data"])
+
+    return submit
+
+
+@pytest.fixture
+def running(site: Site) -> Callable[[str], None]:
+    """Waits until a job runs."""
+
+    def wait(job: str) -> None:
+        eventually(lambda: "RUNNING" in site.slurm("squeue", "--noheader", "--format=%T", f"--jobs={job}"))
+
+    return wait
+
+
+@pytest.fixture
+def over(site: Site) -> Callable[[str], None]:
+    """Waits until a job is over and in the accounting records."""
+    ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+
+    def wait(job: str) -> None:
+        eventually(lambda: site.slurm("sacct", "-Xnp", "--format=state", f"--jobs={job}").startswith(ended), seconds=40)
+
+    return wait
