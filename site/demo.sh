@@ -17,6 +17,7 @@ cat >"$work/job.sh" <<'JOB'
 #SBATCH --job-name=demo --partition=normal --nodes=3 --time=00:05:00
 echo "job $SLURM_JOB_ID of $(id -un) on $SLURM_JOB_NODELIST"
 srun --label sh -c 'echo "this is $SLURMD_NODENAME, task $SLURM_PROCID of $SLURM_NTASKS"'
+sleep 3
 echo "done at $(date)"
 JOB
 
@@ -46,8 +47,7 @@ fact() { python -c 'import json; print(json.load(open(".site/site.json"))["urls"
 cat <<TEXT
 
 The servers keep running until   ./run stop
-  Swagger UI                     $FIRECREST_URL/
-  API                            $FIRECREST_URL/
+  the API and its Swagger UI     $FIRECREST_URL/
   Flower                         $(fact flower)/
 Use pyfirecrest as the same user, or get a token and use curl:
   . ./.site/client.env; PATH=\$PWD/.venv/bin:\$PATH; firecrest ls /home/fcalice

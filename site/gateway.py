@@ -62,7 +62,8 @@ def _process(site: Site, name: str, command: str, *arguments: str, ready: Callab
         name,
         (str(BIN / command), *arguments),
         ready=ready,
-        after=SERVERS,
+        # beat probes what is there; the others take seconds to load and ask for nothing before they are asked
+        after=SERVERS if name == "beat" else ("redis", "sshd", "issuer"),
         environment={
             "FIRECREST_SETTINGS": str(site.layout.state / "settings.yaml"),
             "PYTHONUNBUFFERED": "1",
