@@ -14,6 +14,7 @@ from api.identity import Identity
 from api.local import ANSWERS, Office
 from api.requests import Asked, asked, system_name
 from broker.gateway import Caller, Gateway
+from schemas.errors import FirecrestError, ServiceUnavailable
 from schemas.operation import Course, Operation
 from schemas.settings import Settings
 from schemas.utilities import Download
@@ -47,12 +48,20 @@ class Desk:
     def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
         route = wanted.op.route
         if route.probe is not None:
-            probe = route.probe(wanted.op)
-            g.fails = probe.fails()
-            self.gateway.call(probe, caller, system)
+            self._probe(route.probe(wanted.op), caller, system)
+            g.fails = wanted.op.fails()
         self._keep(wanted)
         task = self.gateway.defer(wanted.op, caller, system)
         return {"success": route.says, "task_id": task.task_id, "task_url": task.url()}, route.status
+
+    def _probe(self, probe: Operation, caller: Caller, system: str) -> None:
+        g.fails = probe.fails()
+        try:
+            self.gateway.call(probe, caller, system)
+        except ServiceUnavailable:
+            raise
+        except FirecrestError as failed:
+            raise failed.told_by_header() from None
 
     def _keep(self, wanted: Asked) -> None:
         if wanted.content is not None:

@@ -1,0 +1,93 @@
+"""Submissions that can be counted, and hands to break what carries them out."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import pytest
+
+from tests.real_site import Client, Site, eventually
+
+WORKERS = ("worker-1", "worker-2")
+BOUND = 30
+
+
+@dataclass
+class Submissions:
+    """Jobs submitted by one user, each under a name of its own."""
+
+    client: Client
+    tasks: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def submit(self) -> None:
+        """Submit a job; what was not taken is noted as refused."""
+        name = f"fault-{uuid4().hex}"
+        script = f"#!/bin/sh\n#SBATCH --job-name={name}\n#SBATCH --output=/dev/null\ntrue\n"
+        answer = self.client.post("/compute/jobs/upload", files={"file": ("job.sh", script)})
+        if answer.status_code == 201:
+            self.tasks[name] = answer.json()["task_id"]
+        else:
+            assert answer.status_code in (400, 503), answer.text
+            self.refused.append(name)
+
+    def submit_together(self, count: int) -> None:
+        """Submit that many jobs at once."""
+        with ThreadPoolExecutor(count) as pool:
+            for done in [pool.submit(self.submit) for _ in range(count)]:
+                done.result()
+
+    def records(self) -> dict[str, dict]:
+        """The tasks as the API shows them."""
+        return self.client.get("/tasks", params={"tasks": ",".join(self.tasks.values())}).json()["tasks"]
+
+    def all_final(self) -> bool:
+        """Whether every task has ended."""
+        records = self.records()
+        return len(records) == len(self.tasks) and all(record["status"] >= "200" for record in records.values())
+
+    def check_one_job_each(self, site: Site) -> None:
+        """Every task succeeded with one job, which is the one that the accounting has; what was refused has none."""
+        records = self.records()
+        expected = {name: records[task_id]["data"]["jobid"] for name, task_id in self.tasks.items()}
+        listed = eventually(lambda: _accounted(site, [*expected, *self.refused], at_least=len(expected)), seconds=30)
+        assert sorted(listed) == sorted((name, job_id) for name, job_id in expected.items())
+
+
+def _accounted(site: Site, names: list[str], *, at_least: int) -> list[tuple[str, str]]:
+    rows = site.slurm("sacct", "-X", "-a", "-n", "-P", "--format=jobname,jobid", f"--name={','.join(names)}").splitlines()
+    found = [(name, job_id) for name, _, job_id in (row.partition("|") for row in rows)]
+    return found if len(found) >= at_least else []
+
+
+@pytest.fixture
+def submissions(site: Site) -> Submissions:
+    """No submissions yet."""
+    return Submissions(Client(site, "alice"))
+
+
+@pytest.fixture
+def seeded() -> random.Random:
+    """Randomness that can be had again."""
+    return random.Random(20261122)
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How many rounds a test of random moments runs."""
+    return 60 if request.config.getoption("--faults-long") else 3
+
+
+@pytest.fixture(autouse=True)
+def _mended(site: Site) -> Iterator[None]:
+    """Whatever a test breaks runs again after it."""
+    yield
+    for program in WORKERS:
+        site.supervisor("signal", "CONT", program)
+    for program in ("redis", "sshd", "delegation", "api", "beat", *WORKERS):
+        if "RUNNING" not in site.supervisor("status", program):
+            site.supervisor("start", program)
+    alice = Client(site, "alice")
+    eventually(lambda: alice.get("/utilities/whoami").status_code == 200, seconds=60)

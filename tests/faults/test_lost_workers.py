@@ -1,0 +1,54 @@
+"""Workers killed, and workers stopped and woken again, in the middle of submissions."""
+
+import os
+import random
+import signal
+import threading
+import time
+
+from tests.faults.conftest import BOUND, WORKERS, Submissions
+from tests.real_site import Site, eventually
+
+
+def worker_pid(site: Site, worker: str) -> int:
+    """The process of a worker, once it runs."""
+    return eventually(lambda: int(site.supervisor("pid", worker)), seconds=30)
+
+
+def test_a_killed_worker_costs_no_task_and_doubles_no_job(site: Site, submissions: Submissions, seeded: random.Random, rounds: int) -> None:
+    for number in range(rounds):
+        pid = worker_pid(site, WORKERS[number % 2])
+        killing = threading.Timer(seeded.uniform(0.0, 0.6), os.kill, (pid, signal.SIGKILL))
+        killing.start()
+        submissions.submit_together(6)
+        killing.join()
+        eventually(submissions.all_final, seconds=BOUND)
+
+    submissions.check_one_job_each(site)
+
+
+def test_a_stopped_worker_writes_nothing_once_it_wakes(request, site: Site, submissions: Submissions, seeded: random.Random) -> None:
+    stopped_for = 60 if request.config.getoption("--faults-long") else 20
+    rounds = 8 if request.config.getoption("--faults-long") else 1
+    for number in range(rounds):
+        worker = WORKERS[number % 2]
+        pid = worker_pid(site, worker)
+        stopping = threading.Timer(seeded.uniform(0.05, 0.4), os.kill, (pid, signal.SIGSTOP))
+        started = time.monotonic()
+        stopping.start()
+        submissions.submit_together(8)
+        stopping.join()
+        eventually(submissions.all_final, seconds=BOUND)
+        before = submissions.records()
+        time.sleep(max(0.0, stopped_for - (time.monotonic() - started)))
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda worker=worker: f"{worker}@" in _pinged(site), seconds=30)
+
+        assert submissions.records() == before
+    submissions.check_one_job_each(site)
+
+
+def _pinged(site: Site) -> str:
+    from celery import Celery
+
+    return str(Celery(broker=site.facts["urls"]["redis"]).control.ping(timeout=2))
