@@ -16,6 +16,7 @@ NOT_RUNNING = 3  # as the LSB's init scripts say it
 def main() -> int:
     """Do what the command line says; returns the exit status."""
     options = _options()
+    os.umask(0o022)  # the servers' users must get through the folders
     begun = time.monotonic()
 
     def say(what: str) -> None:

@@ -21,8 +21,8 @@ import ssh_server
 from commands import output, run
 from documents import write_documents
 from facts import Site
+from folders import held
 from layout import REPOSITORY, SITES, Layout
-from people import alone
 from program import Program
 from rendering import render
 from supervision import ENDED, Supervisor
@@ -44,27 +44,22 @@ class Centre:
 
     def start(self, *, with_gateway: bool) -> Site:
         """Start what does not run yet, and return when all of it answers."""
-        with alone():
-            people.ensure_users()
-            site = self._prepared()
-        servers = _servers(site)
-        programs = [*servers, *gateway.programs(site)]
-        self._supervisor.start(programs)
-        self._bring_up(programs if with_gateway else servers)
+        with held(self._layout.state):
+            with held(SITES):  # users, and ports not in use yet, are shared with other sites
+                people.ensure_users()
+                site = self._prepared()
+            servers = _servers(site)
+            programs = [*servers, *gateway.programs(site)]
+            self._supervisor.start(programs)
+            self._bring_up(programs if with_gateway else servers)
         return site
 
     def stop(self) -> None:
         """Stop everything, jobs and sessions included."""
         if not self._written:
             return
-        site = facts.site(self._layout, settled=True)
-        watched = leftovers.leftovers(site)
-        watched += leftovers.descendants([process.pid for process in watched])
-        if self._supervisor.runs:
-            self._cancel_jobs(site)
-            self._take_down([*_servers(site), *gateway.programs(site)])
-            self._supervisor.stop()
-        leftovers.end({*watched, *leftovers.leftovers(site)})
+        with held(self._layout.state):
+            self._stop(facts.site(self._layout, settled=True))
 
     def status(self) -> dict[str, str]:
         """The state of every program; empty when nothing runs."""
@@ -75,7 +70,7 @@ class Centre:
         self.stop()
         if not SITES.exists():
             return
-        with alone():
+        with held(SITES):
             shutil.rmtree(self._layout.state, ignore_errors=True)
             if self._layout.link.is_symlink():
                 self._layout.link.unlink()
@@ -88,15 +83,26 @@ class Centre:
         """Have the issuer sign with a new key, its earlier ones still published; returns the key's id."""
         if not self._supervisor.runs:
             raise SiteError("the site does not run")
-        site = facts.site(self._layout, settled=True)
-        name = issuer.add_key(site)
-        self._supervisor.stop_program("issuer")
-        self._bring_up(issuer.programs(site))
+        with held(self._layout.state):
+            site = facts.site(self._layout, settled=True)
+            name = issuer.add_key(site)
+            self._supervisor.stop_program("issuer")
+            self._bring_up(issuer.programs(site))
         return name
 
     @property
     def _written(self) -> bool:
         return (self._layout.state / "site.json").exists()
+
+    def _stop(self, site: Site) -> None:
+        watched = leftovers.leftovers(site)
+        watched += leftovers.descendants([process.pid for process in watched])
+        if self._supervisor.runs:
+            self._cancel_jobs(site)
+            known = self._supervisor.states()
+            self._take_down([program for program in (*_servers(site), *gateway.programs(site)) if program.name in known])
+            self._supervisor.stop()
+        leftovers.end({*watched, *leftovers.leftovers(site)})
 
     def _prepared(self) -> Site:
         layout, running = self._layout, self._supervisor.runs
@@ -122,7 +128,7 @@ class Centre:
         """Stop in the opposite order: a program goes when all that came after it are gone."""
         before: dict[str, set[str]] = {program.name: set() for program in programs}
         for program in programs:
-            for other in program.after:
+            for other in before.keys() & program.after:
                 before[other].add(program.name)
         _in_order(before, self._supervisor.stop_program)
 

@@ -1,14 +1,9 @@
 """The people of the site: unix users, their Slurm accounts, and the issuer's clients that act for them."""
 
-import fcntl
-import os
 import pwd
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from commands import run
-from layout import SITES
 from trouble import SiteError
 
 MARK = "FirecREST site"
@@ -37,18 +32,6 @@ PEOPLE = (
     Person("root", "root", ours=False),
 )
 USERS = tuple(person.user for person in PEOPLE if person.ours)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold off other sites of this machine: users and folders are shared with them."""
-    SITES.mkdir(mode=0o755, exist_ok=True)
-    folder = os.open(SITES, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def ensure_users() -> None:
