@@ -81,7 +81,7 @@ class Tasks:
             raise UnknownResource(f"Task {task_id} does not exist")
         task = _task(task_id, values)
         if task.user != user:
-            raise ForeignTask
+            raise ForeignTask(description="Operation not permitted. Invalid task owner.")
         return task
 
     def of(self, user: str, ids: Iterable[str] | None = None) -> list[Task]:
