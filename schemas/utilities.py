@@ -112,7 +112,7 @@ class Download(Operation):
     source_path: Text = Field(description="Path of the file")
 
 
-@operation("POST /utilities/upload", str, says="File upload successful", status=201)
+@operation("POST /utilities/upload", str, says="File upload successful", fails="Error on upload operation", status=201)
 class UploadFile(Operation):
     """Upload a file up to UTILITIES_MAX_FILE_SIZE."""
 
