@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from flask import Flask, g
+from flask import Flask, Response, g, request
 from flask_restx import Api
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -26,6 +26,7 @@ from schemas.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _SLACK = 65536
+_MOST_DRAINED = 64 * MEGABYTE
 
 Failure = tuple[dict[str, Any], int, dict[str, str]]
 
@@ -46,9 +47,18 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)
+    app.after_request(_with_its_body_read)
     document = openapi(OPERATIONS, version=VERSION)
     app.add_url_rule("/openapi.json", "openapi", lambda: document)
     return app
+
+
+def _with_its_body_read(response: Response) -> Response:
+    # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
+    body, left = request.environ["wsgi.input"], _MOST_DRAINED
+    while left > 0 and (chunk := body.read(_SLACK)):
+        left -= len(chunk)
+    return response
 
 
 def _tell_failures(api: Api, settings: Settings) -> None:
