@@ -14,7 +14,7 @@ from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import ServiceUnavailable
 from schemas.fields import Upload
-from schemas.operation import Operation
+from schemas.operation import Course, Operation
 from schemas.settings import Limits
 from schemas.task import Task
 
@@ -86,8 +86,9 @@ class Gateway:
     def keep(self, op: Operation, content: bytes) -> None:
         """Keep the file that comes with `op` until a worker needs it. Raises ServiceUnavailable."""
         upload = next(value for _, value in op if isinstance(value, Upload))
+        seconds = self._limits.grant_seconds if op.route.course is Course.DEFERRED else self._limits.patience + 1
         try:
-            self.blobs.put(content, seconds=self._limits.grant_seconds, key=upload.key)
+            self.blobs.put(content, seconds=int(seconds), key=upload.key)
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
 
