@@ -4,7 +4,7 @@ import json
 import re
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
@@ -84,6 +84,7 @@ def _reachable(_: Operation) -> Reachable:
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_HALF_A_LETTER = re.compile("[\\ud800-\\udfff]")
 
 
 def _environment(text: Any, *, refusal: str) -> dict[str, str]:
@@ -91,17 +92,25 @@ def _environment(text: Any, *, refusal: str) -> dict[str, str]:
     if isinstance(text, dict):
         return text
     try:
-        variables = json.loads(text)
-    except ValueError as wrong:
+        variables = json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError) as wrong:
         raise saying(refusal.format(why=wrong)) from None
     if not isinstance(variables, dict):
         raise saying(refusal.format(why="not an object"))
     for name, value in variables.items():
         if not _VARIABLE.fullmatch(name):
             raise saying(refusal.format(why=f"{name!r} is not a variable name"))
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or "\0" in str(value):
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not _carriable(str(value)):
             raise saying(refusal.format(why=f"the value of {name!r} is not a text or a number"))
     return {name: str(value) for name, value in variables.items()}
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _carriable(value: str) -> bool:
+    return "\0" not in value and not _HALF_A_LETTER.search(value)
 
 
 _UPLOAD_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON in 'env' variable ({why})"))
