@@ -73,11 +73,16 @@ class Client(requests.Session):
     def __init__(self, site: Site, client: str) -> None:
         super().__init__()
         self.site = site
+        self.client = client
         self.user = str(site.facts["clients"][client]["user"])
-        self.headers.update({"Authorization": f"Bearer {site.token(client)}", "X-Machine-Name": site.facts["system"]})
+        self.headers["X-Machine-Name"] = site.facts["system"]
+        self._old_at = float("-inf")
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
-        """A request to a path of the API."""
+        """A request to a path of the API, with a token that has some time left."""
+        if time.monotonic() > self._old_at:
+            self.headers["Authorization"] = f"Bearer {self.site.token(self.client)}"
+            self._old_at = time.monotonic() + 120
         return super().request(method, self.site.url + url, **{"timeout": 60, **options})
 
     def task(self, ticket: requests.Response, *, seconds: float = 30) -> dict[str, Any]:
