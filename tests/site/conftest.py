@@ -9,7 +9,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.conftest import Client, Site, eventually
+
+from tests.real_site import Client, Site, eventually
 
 
 @dataclass(frozen=True)

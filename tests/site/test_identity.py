@@ -17,10 +17,11 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from tests.conftest import ROOT, STATE, Client, Site
 
 import api.app  # noqa: F401 (all operations)
 from schemas.operation import OPERATIONS, Operation
+from tests.conftest import ROOT, STATE
+from tests.real_site import Client, Site
 
 GENERAL = "Bad header or JWT, general exception raised"
 SIGNATURE = "JWT token has invalid signature"
