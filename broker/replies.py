@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
@@ -13,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from broker.blobs import Blobs
 from schemas.errors import FirecrestError, TimedOut, error_from_wire, error_to_wire
@@ -21,6 +19,7 @@ from schemas.errors import FirecrestError, TimedOut, error_from_wire, error_to_w
 _LOG = logging.getLogger(__name__)
 _LARGE = 32768
 _BLOB_SECONDS = 60
+_RECONNECT_SECONDS = 0.1
 
 
 class Replies:
@@ -33,6 +32,7 @@ class Replies:
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
         self._subscribed = threading.Event()
+        self._closed = threading.Event()
         self.channel = f"replies:{os.getpid()}:{uuid4().hex}"
 
     @contextmanager
@@ -61,6 +61,12 @@ class Replies:
             return self._blobs.take(found["raw"])
         return json.loads(self._blobs.take(found["blob"])) if "blob" in found else found["output"]
 
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed.set()
+        if self._reader is not None:
+            self._reader.join()
+
     def _listen(self) -> None:
         with self._lock:
             if self._reader is None or not self._reader.is_alive():
@@ -71,19 +77,18 @@ class Replies:
             raise ConnectionError("no subscription to replies")
 
     def _read(self) -> None:
-        while True:
+        while not self._closed.wait(timeout=_RECONNECT_SECONDS):
             try:
                 self._follow()
-            except (RedisError, OSError):
+            except Exception as lost:  # noqa: BLE001 (the outermost frame of the thread; redis-py raises TypeError, too, when cut off)
                 self._subscribed.clear()
-                _LOG.warning("lost the subscription to replies", exc_info=True)
-                time.sleep(0.2)
+                _LOG.warning("lost the subscription to replies: %s", lost)
 
     def _follow(self) -> None:
         with self._redis.pubsub() as subscription:  # type: ignore[no-untyped-call]
             subscription.subscribe(self.channel)
-            while True:
-                message = subscription.get_message(timeout=5)
+            while not self._closed.is_set():
+                message = subscription.get_message(timeout=1)
                 if message is not None:
                     self._take(message)
 

@@ -72,7 +72,7 @@ def _job_ids(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(harmless)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(json_schema_extra={"type": "boolean"})]
-Presence = Annotated[bool, BeforeValidator(lambda _: True)]
+Presence = Annotated[bool, BeforeValidator(lambda value: value is not False)]
 Count = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else _count(str(value)))]
 JobId = Annotated[str, AfterValidator(job_id)]
 JobIds = Annotated[str, AfterValidator(_job_ids)]

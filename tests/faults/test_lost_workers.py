@@ -18,13 +18,22 @@ def worker_pid(site: Site, worker: str) -> int:
 def test_a_killed_worker_costs_no_task_and_doubles_no_job(site: Site, submissions: Submissions, seeded: random.Random, rounds: int) -> None:
     for number in range(rounds):
         pid = worker_pid(site, WORKERS[number % 2])
-        killing = threading.Timer(seeded.uniform(0.0, 0.6), os.kill, (pid, signal.SIGKILL))
+        taken = len(submissions.tasks)
+        moment = seeded.uniform(0.0, 0.25)
+        killing = threading.Thread(target=kill_after_first, args=(pid, submissions, taken, moment))
         killing.start()
         submissions.submit_together(6)
         killing.join()
         eventually(submissions.all_final, seconds=BOUND)
 
     submissions.check_one_job_each(site)
+
+
+def kill_after_first(pid: int, submissions: Submissions, taken: int, moment: float) -> None:
+    """Kill a worker so many seconds after the first submission of a round was taken, while others are on their way."""
+    eventually(lambda: len(submissions.tasks) > taken, pause=0.002)
+    time.sleep(moment)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_stopped_worker_writes_nothing_once_it_wakes(request, site: Site, submissions: Submissions, seeded: random.Random) -> None:

@@ -1,0 +1,139 @@
+"""Task records: what a step may change, and who may see it."""
+
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+
+from broker.tasks import Attempt, Fate, Tasks
+from schemas.errors import ForeignTask, UnknownResource
+from schemas.task import Status, Task
+from tests.real_site import eventually
+
+MESSAGE = {"operation": "compute.Jobs", "parameters": {}, "grant": "g"}
+
+
+@pytest.fixture
+def tasks(redis: Redis) -> Tasks:
+    redis.flushdb()
+    return Tasks(redis, lifetime=60, patience=0)
+
+
+def made(tasks: Tasks, user: str = "ann", *, confirmed: bool = True) -> Task:
+    task = tasks.create(uuid4().hex, user=user, service="compute", system="here", message=MESSAGE)
+    if confirmed:
+        tasks.confirm(task.task_id)
+    return task
+
+
+def attempt(task: Task, number: int = 1, holder: str = "me") -> Attempt:
+    return Attempt(task.task_id, number, holder)
+
+
+def test_a_new_task_is_queued_and_says_so(tasks: Tasks) -> None:
+    task = made(tasks)
+
+    assert tasks.find(task.task_id, "ann") == task
+    assert (task.status, task.data, task.shown()["description"]) == (Status.QUEUED, "Queued", "Queued")
+
+
+def test_a_task_is_its_owners_alone(tasks: Tasks) -> None:
+    task = made(tasks, "ann")
+
+    with pytest.raises(ForeignTask):
+        tasks.find(task.task_id, "bob")
+    with pytest.raises(UnknownResource, match="Task nothing does not exist"):
+        tasks.find("nothing", "ann")
+    assert tasks.of("bob", [task.task_id]) == []
+    assert tasks.of("bob") == []
+
+
+def test_a_users_tasks_come_newest_first(tasks: Tasks) -> None:
+    made_in_order = [made(tasks).task_id for _ in range(3)]
+
+    assert [task.task_id for task in tasks.of("ann")] == made_in_order[::-1]
+    assert [task.task_id for task in tasks.of("ann", [made_in_order[1], "nothing"])] == [made_in_order[1]]
+
+
+def test_only_one_holder_has_a_task_at_a_time(tasks: Tasks) -> None:
+    task = made(tasks)
+
+    assert tasks.accept(attempt(task), lease=60)
+    assert not tasks.accept(attempt(task, holder="another"), lease=60)
+    assert not tasks.advance(attempt(task, holder="another"), Status.SUCCESS, "stolen")
+    assert tasks.advance(attempt(task), Status.SUCCESS, "done")
+    assert tasks.find(task.task_id, "ann").data == "done"
+
+
+def test_a_status_never_goes_backwards_and_a_final_one_never_changes(tasks: Tasks) -> None:
+    task = made(tasks)
+    tasks.accept(attempt(task), lease=60)
+    tasks.advance(attempt(task), Status.FETCHING)
+
+    assert not tasks.advance(attempt(task), Status.FORM_READY)
+    assert tasks.advance(attempt(task), Status.FETCHED)
+    assert not tasks.advance(attempt(task), Status.ERROR)
+    assert not tasks.accept(attempt(task), lease=60)
+    assert tasks.find(task.task_id, "ann").status is Status.FETCHED
+
+
+def test_a_lapsed_lease_makes_the_next_attempt_and_shuts_the_former_out(tasks: Tasks) -> None:
+    task = made(tasks)
+    tasks.accept(attempt(task), lease=0)
+
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.LOST
+    assert not tasks.renew(attempt(task), lease=60)
+    assert not tasks.advance(attempt(task), Status.SUCCESS, "too late")
+    assert not tasks.accept(attempt(task), lease=60)
+    assert tasks.message(task.task_id) == (MESSAGE, 2)
+    assert tasks.accept(attempt(task, 2), lease=60)
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.HELD
+
+
+def test_a_task_that_waits_in_its_queue_is_not_lost_until_the_queue_has_passed_it(tasks: Tasks) -> None:
+    before = tasks.now()
+    task = made(tasks)
+    tasks.passed("compute", before)
+
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.WAITING
+    tasks.passed("compute", tasks.now())
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.LOST
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.WAITING
+
+
+def test_a_task_whose_sending_was_never_confirmed_is_forgotten(tasks: Tasks) -> None:
+    task = made(tasks, confirmed=False)
+
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.UNCONFIRMED
+    assert tasks.of("ann") == []
+
+
+def test_a_task_that_is_lost_too_often_ends_with_an_error_that_says_so(tasks: Tasks) -> None:
+    task = made(tasks)
+    for number in (1, 2):
+        tasks.accept(attempt(task, number), lease=0)
+        assert tasks.reclaim(task.task_id, attempts=3) is Fate.LOST
+    tasks.accept(attempt(task, 3), lease=0)
+
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.ABANDONED
+    ended = tasks.find(task.task_id, "ann")
+    assert (ended.status, ended.data) == (Status.ERROR, "The task was tried 3 times and has been given up")
+    assert tasks.due() == []
+
+
+def test_what_is_final_is_never_due(tasks: Tasks) -> None:
+    task = made(tasks)
+    assert eventually(tasks.due) == [task.task_id]
+    tasks.accept(attempt(task), lease=0)
+    tasks.advance(attempt(task), Status.SUCCESS)
+
+    assert tasks.due() == []
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.GONE
+
+
+def test_an_expired_record_leaves_the_list(tasks: Tasks, redis: Redis) -> None:
+    task = made(tasks)
+    redis.delete(f"task:{task.task_id}")
+
+    assert tasks.of("ann") == []
+    assert redis.zcard("tasks:of:ann") == 0
