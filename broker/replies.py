@@ -77,12 +77,13 @@ class Replies:
             raise ConnectionError("no subscription to replies")
 
     def _read(self) -> None:
-        while not self._closed.wait(timeout=_RECONNECT_SECONDS):
+        while not self._closed.is_set():
             try:
                 self._follow()
             except Exception as lost:  # noqa: BLE001 (the outermost frame of the thread; redis-py raises TypeError, too, when cut off)
                 self._subscribed.clear()
                 _LOG.warning("lost the subscription to replies: %s", lost)
+                self._closed.wait(_RECONNECT_SECONDS)
 
     def _follow(self) -> None:
         with self._redis.pubsub() as subscription:  # type: ignore[no-untyped-call]

@@ -95,7 +95,8 @@ class Tasks:
     def accept(self, attempt: Attempt, *, lease: float) -> bool:
         """Take the task for `lease` seconds; False when it is final, somebody else's, or due to another attempt."""
         data = json.dumps(Status.PROGRESS.description)
-        return bool(self._accept([_record(attempt.task_id), _OPEN], [*_words(attempt), lease, Status.PROGRESS.value, data]))
+        words: list[Any] = [*_words(attempt), lease, Status.PROGRESS.value, data]
+        return bool(self._accept([_record(attempt.task_id), _OPEN], words))
 
     def renew(self, attempt: Attempt, *, lease: float) -> bool:
         """Keep the task for another `lease` seconds; False when it is no longer this attempt's."""
@@ -115,7 +116,7 @@ class Tasks:
     def reclaim(self, task_id: str, *, attempts: int) -> Fate:
         """Decide what has become of a due task; a lost one now awaits its next attempt, up to `attempts`."""
         failed = json.dumps(f"The task was tried {attempts} times and has been given up")
-        arguments = [task_id, attempts, self._patience, Status.ERROR.value, failed]
+        arguments: list[Any] = [task_id, attempts, self._patience, Status.ERROR.value, failed]
         fate = Fate(_word(self._reclaim([_record(task_id), _OPEN, _PASSED], arguments)))
         if fate is Fate.UNCONFIRMED:
             self.discard(task_id, _word(self._redis.hget(_record(task_id), "user")))
