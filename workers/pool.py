@@ -109,8 +109,7 @@ class Pool(Generic[C, S]):
     def take(self, key: tuple[str, str], *, sessions: int, connections: int, deadline: float, fresh: bool = False) -> Slot[C, S]:
         """A slot on a connection of that entrance, first come first served; `fresh` asks for one without a warm session.
 
-        Raises TooManyRequests when too many wait already, TimedOut at the deadline (of `time.monotonic`), MachineNotAvailable
-        when the pool is closed.
+        Raises TooManyRequests when too many wait, TimedOut at the deadline (of `time.monotonic`), MachineNotAvailable when closed.
         """
         waiter = _Waiter[C, S](fresh=fresh, since=time.monotonic())
         with self._account() as rubbish:
@@ -220,8 +219,8 @@ class Pool(Generic[C, S]):
         member.taken -= 1
         member.used = time.monotonic()
         if member.gone:
-            rubbish.extend(member.idle)
-            member.idle.clear()
+            rubbish += member.idle
+            member.idle = []
         elif not member.taken and (member.lost or self._aged(member) or member.connection is None or member.dead()):
             self._remove(member, rubbish)
         self._serve(rubbish)
@@ -262,20 +261,17 @@ class Pool(Generic[C, S]):
                     if session.usable():
                         return member, session
                     rubbish.append(session)
-        for member in members:
-            if member.room() > 0:
-                return member, None
-        for member in members:
-            if member.idle:
-                rubbish.append(member.idle.pop(0))
-                return member, None
-        return None, None
+        place = next((member for member in members if member.room() > 0), None)
+        if place is None:
+            place = next((member for member in members if member.idle), None)
+            if place:
+                rubbish.append(place.idle.pop(0))
+        return place, None
 
     def _make_room(self, rubbish: list[Closable]) -> bool:
         if len(self._members) < self._bounds.connections:
             return True
-        idle = [member for member in self._members if not member.taken]
-        if idle:
+        if idle := [member for member in self._members if not member.taken]:
             self._remove(min(idle, key=lambda member: member.used), rubbish)
         return bool(idle)
 
@@ -288,10 +284,8 @@ class Pool(Generic[C, S]):
         entrance.members.remove(member)
         if not entrance.members and not entrance.waiting:
             self._entrances.pop(entrance.key, None)
-        rubbish.extend(member.idle)
-        member.idle.clear()
-        if member.connection is not None:
-            rubbish.append(member.connection)
+        rubbish += [*member.idle, *([member.connection] if member.connection else [])]
+        member.idle = []
 
     def _aged(self, member: Member[C, S]) -> bool:
         return time.monotonic() - member.born > self._bounds.max_age

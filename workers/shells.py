@@ -120,20 +120,20 @@ class _Outputs:
         while True:
             self._bell.silence()
             ended = self._session.closed or self._session.eof_received
-            finished = frame.feed(*self._arrived())
-            if finished:
-                return finished
-            if ended:
+            stdout, stderr = self._arrived()
+            if stdout or stderr:
+                finished = frame.feed(stdout, stderr)
+                if finished:
+                    return finished
+            elif ended:
                 raise LostError("the session ended")
-            if not self._bell.wait(max(0.0, deadline - time.monotonic())):
+            elif not self._bell.wait(max(0.0, deadline - time.monotonic())):
                 raise TimedOut("Command has finished with timeout signal")
 
     def _arrived(self) -> tuple[bytes, bytes]:
         session = self._session
         stdout = session.recv(_CHUNK) if session.recv_ready() else b""
         stderr = session.recv_stderr(_CHUNK) if session.recv_stderr_ready() else b""
-        if session.recv_ready() or session.recv_stderr_ready():
-            self._bell.set()
         return stdout, stderr
 
 

@@ -183,7 +183,7 @@ class SSHHost:
             raise MachineNotAvailable("Machine is not available")
         try:
             if member.failure:
-                raise member.failure.with_text(member.failure.text)
+                raise type(member.failure)(member.failure.text)
             if member.gone:
                 raise _VacatedError
             return member.connection or self._open(member)
