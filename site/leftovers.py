@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 import psutil
+
 from facts import Site
 
 GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)

@@ -8,9 +8,10 @@ import xmlrpc.client
 from collections.abc import Sequence
 from typing import Any
 
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
 from layout import Layout
 from program import Program
-from supervisor.xmlrpc import Faults, SupervisorTransport
 from trouble import SiteError
 
 # What started the programs is told by this variable of their environment

@@ -128,7 +128,7 @@ def _numbered(found: list[Job]) -> dict[str, Job]:
 
 
 def _with_output(found: list[Queued], host: Host, scene: Scene) -> list[Job]:
-    paths = [path for job in found if job.has_output for path in (job.stdout, job.stderr)]
+    paths = [path or "/dev/null" for job in found if job.has_output for path in (job.stdout, job.stderr)]
     found_ends: list[str] = host.run(tails(paths, count=scene.limits.tail_bytes)) if paths else []
     ends = iter(found_ends)
     return [_job(job, out=next(ends), err=next(ends)) if job.has_output else _job(job, out="", err="") for job in found]

@@ -16,6 +16,7 @@ from workers.host import Command
 from workers.schedulers.scheduler import Queued, Submission
 
 _STILL_SUBMITTING = 75
+_NONE = "(null)"
 _JOB_ID = re.compile(r"submitted batch job (\d+)", re.IGNORECASE)
 
 
@@ -108,11 +109,14 @@ def _job(record: list[str]) -> Queued:
     shown = dict(zip(_SHOWN, queue_fields, strict=True))
     known = {"A": array_id if array_task.isdigit() else job_id, "a": array_task, "j": job_id, "J": job_id}
     known |= {"u": shown["user"], "x": shown["name"]}
+    script = "" if script == _NONE else script
     return Queued(**shown, script=script, stdout=_filled(stdout, known), stderr=_filled(stderr, known))
 
 
 def _filled(path: str, known: dict[str, str]) -> str:
     """A file name with the patterns of sbatch(1) filled in, as far as squeue tells them."""
+    if path == _NONE:
+        return ""
     folder, name = posixpath.split(path)
     if known["a"].isdigit() and name == f"slurm-{known['j']}.out":
         return posixpath.join(folder, f"slurm-{known['A']}_{known['a']}.out")
