@@ -30,18 +30,17 @@ class Caller:
     token: str
 
 
-def send(celery: Celery, op_name: str, parameters: dict[str, Any], *, task_id: str, **message: Any) -> None:
-    """Send a message; what Flower shows of it are the parameters."""
+def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, **options: Any) -> None:
+    """Send a message; `shown` is what Flower shows of it. Raises ConnectionError, RedisError or kombu's OperationalError."""
     celery.send_task(
-        op_name,
+        name,
         (parameters,),
-        message.pop("kwargs"),
         task_id=task_id,
-        argsrepr=repr(parameters),
+        argsrepr=shown,
         kwargsrepr="{}",
         retry=True,
         retry_policy=_RETRY,
-        **message,
+        **options,
     )
 
 
@@ -66,7 +65,7 @@ class Gateway:
         try:
             with self._replies.expected(task_id) as answer:
                 kwargs = {"grant": grant, "reply": self._replies.channel}
-                send(self._celery, op.task(), op.parameters(), task_id=task_id, kwargs=kwargs, expires=patience)
+                send(self._celery, op.task(), op.parameters(), task_id=task_id, shown=op.shown(), kwargs=kwargs, expires=patience)
                 return self._replies.wait(answer, seconds=patience)
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
@@ -75,7 +74,7 @@ class Gateway:
         """Have `op` performed some time; its task tells how it goes. Raises ServiceUnavailable."""
         task_id = uuid4().hex
         grant = self._grant(op, task_id, caller, system, seconds=self._limits.grant_seconds)
-        message = {"operation": op.task(), "parameters": op.parameters(), "grant": grant}
+        message = {"operation": op.task(), "parameters": op.parameters(), "shown": op.shown(), "grant": grant}
         try:
             task = self.tasks.create(task_id, user=caller.user, service=op.route.service, system=system, message=message)
             self._send_first(task, message)
@@ -107,4 +106,4 @@ class Gateway:
 def send_attempt(celery: Celery, task_id: str, message: dict[str, Any], *, attempt: int) -> None:
     """Send the message of a deferred operation, as the given attempt."""
     kwargs = {"grant": message["grant"], "attempt": attempt}
-    send(celery, message["operation"], message["parameters"], task_id=task_id, kwargs=kwargs)
+    send(celery, message["operation"], message["parameters"], task_id=task_id, shown=message["shown"], kwargs=kwargs)

@@ -137,6 +137,8 @@ Account = Annotated[Text | None, Refusal("Invalid account")]
 class SubmitUpload(Operation):
     """Submit a batch script that comes with the call."""
 
+    hidden = frozenset({"env"})
+
     account: Account = _ACCOUNT
     file: Annotated[Upload, Refusal(error="No batch file part")] = Field(description="The batch script")
     env: Annotated[dict[str, str], _UPLOAD_ENVIRONMENT, _ENVIRONMENT_REFUSAL, _TEXT] = _ENVIRONMENT
@@ -164,6 +166,8 @@ class SubmitUpload(Operation):
 )
 class SubmitPath(Operation):
     """Submit a batch script that is on the system."""
+
+    hidden = frozenset({"env"})
 
     target_path: Text = Field(description="Path of the batch script")
     account: Account = _ACCOUNT

@@ -51,11 +51,12 @@ class Route:
 
 
 class Operation(BaseModel):
-    """The parameters of one call, named as clients name them."""
+    """The parameters of one call, named as clients name them; those in `hidden` are not shown to operators."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     route: ClassVar[Route]
+    hidden: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def task(cls) -> str:
@@ -65,6 +66,10 @@ class Operation(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """The parameters as JSON, as they travel in the message."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def shown(self) -> str:
+        """The parameters as Flower and logs show them."""
+        return repr({name: "…" if name in self.hidden else value for name, value in self.parameters().items()})
 
     def fails(self) -> str:
         """What is said of this call when it fails."""

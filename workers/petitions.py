@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from broker.gateway import send
 from broker.replies import Replies
 from schemas.errors import ServiceUnavailable, TimedOut
 
@@ -31,15 +32,8 @@ class Petitioner:
         petition = jwt.encode(claims, self._key, algorithm="EdDSA")
         try:
             with self._replies.expected(call_id) as answer:
-                self._app.send_task(
-                    "delegation.Certify",
-                    (petition,),
-                    {"reply": self._replies.channel},
-                    task_id=call_id,
-                    expires=_PATIENCE,
-                    argsrepr=f"({self._worker!r},)",
-                    kwargsrepr="{}",
-                )
+                kwargs = {"reply": self._replies.channel}
+                send(self._app, "delegation.Certify", petition, task_id=call_id, shown=self._worker, kwargs=kwargs, expires=_PATIENCE)
                 return str(self._replies.wait(answer, seconds=_PATIENCE))
         except (TimedOut, RedisError, OperationalError, ConnectionError) as lost:
             raise ServiceUnavailable("The delegation does not answer") from lost

@@ -10,7 +10,7 @@ from schemas.errors import ForeignTask, UnknownResource
 from schemas.task import Status, Task
 from tests.real_site import eventually
 
-MESSAGE = {"operation": "compute.Jobs", "parameters": {}, "grant": "g"}
+MESSAGE = {"operation": "compute.Jobs", "parameters": {}, "shown": "{}", "grant": "g"}
 
 
 @pytest.fixture
