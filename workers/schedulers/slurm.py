@@ -91,9 +91,14 @@ _SHOWN = ("jobid", "partition", "name", "user", "state", "start_time", "time", "
 _FILES = ("Command", "STDOUT", "STDERR", "JobID", "ArrayJobID", "ArrayTaskID")
 
 
+def _separator() -> str:
+    # squeue --Format takes leading digits for the width of the field
+    return secrets.choice("abcdef") + secrets.token_hex(8)[1:]
+
+
 def queue(*, ids: str | None, user: str | None) -> Command[list[Queued]]:
     """The jobs in the queue, of one user and with these ids if given."""
-    separator = secrets.token_hex(8)
+    separator = _separator()
     words = ["squeue", "--noheader", f"--Format={','.join(f'{field}:{separator}' for field in (*_QUEUE, *_FILES))}"]
     words += [f"--user={user}"] if user else []
     words += [f"--jobs={ids}"] if ids else []
@@ -169,7 +174,7 @@ _ACCOUNTING = ("jobid", "partition", "jobname", "user", "state", "start", "cputi
 
 def accounting(*, ids: str, start: str, end: str) -> Command[list[AccountedJob]]:
     """The jobs in the accounting records."""
-    separator = secrets.token_hex(8)
+    separator = _separator()
     words = ["sacct", "-X", "--noheader", "--parsable", f"--delimiter={separator}", f"--format={','.join(_ACCOUNTING)}"]
     options = {"--jobs": ids, "--starttime": start, "--endtime": end}
     words += [f"{option}={value}" for option, value in options.items() if value]
