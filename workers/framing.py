@@ -68,6 +68,8 @@ class _Stream:
     def feed(self, data: bytes) -> None:
         if self._noisy:
             data = self._begin(data)
+        if self._noisy:
+            return
         start = max(0, len(self._seen) - len(self._token))
         self._seen += data
         if self._end < 0:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
@@ -81,6 +81,7 @@ def test_any_output_in_any_pieces_comes_back_exactly(stdout, stderr, code, out_c
 
 
 @given(before=hostile, stdout=hostile, stderr=hostile, code=codes, at=cuts)
+@example(before=b"", stdout=b"\0", stderr=b"", code=0, at=[len(MARK)])  # cut between mark and newline
 def test_what_a_login_prints_first_is_dropped(before: bytes, stdout: bytes, stderr: bytes, code: int, at: list[int]) -> None:
     out, err = ends(stdout, stderr, code)
     frame = Frame(TOKEN, noisy=True)
@@ -88,7 +89,9 @@ def test_what_a_login_prints_first_is_dropped(before: bytes, stdout: bytes, stde
     for piece in pieces(before + MARK + b"\n" + out, at):
         result = frame.feed(piece, b"") or result
     assert result is None
-    assert frame.feed(b"", before + MARK + b"\n" + err) == Finished(code, stdout, stderr)
+    for piece in pieces(before + MARK + b"\n" + err, at):
+        result = frame.feed(b"", piece) or result
+    assert result == Finished(code, stdout, stderr)
 
 
 @given(stdout=hostile, stderr=hostile, extra=st.binary(min_size=1, max_size=20), on_stdout=st.booleans(), at=cuts)
