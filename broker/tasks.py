@@ -14,6 +14,7 @@ from schemas.task import Status, Task
 
 _OPEN = "tasks:open"
 _PASSED = "passed"
+_PASSAGE_SECONDS = 60
 _SHOWN = ("user", "service", "system", "status", "data", "created", "updated")
 
 
@@ -131,14 +132,17 @@ class Tasks:
         """The service, which is the queue, of a task."""
         return _word(self._redis.hget(_record(task_id), "service"))
 
-    def now(self) -> str:
-        """Redis' clock, as `passed` takes it."""
+    def ask(self, queue: str) -> str | None:
+        """Redis' clock, to be sent through the queue and given to `passed`; None while one is under way, for a minute at most."""
+        if not self._redis.set(_asked(queue), 1, nx=True, ex=_PASSAGE_SECONDS):
+            return None
         seconds, micros = self._redis.time()
         return f"{seconds}.{micros:06d}"
 
     def passed(self, queue: str, sent: str) -> None:
         """State that a message sent then has come out of the queue: what was sent before is not in it any more."""
         self._pass([_PASSED], [queue, sent])
+        self._redis.delete(_asked(queue))
 
     def passages(self) -> dict[str, float]:
         """For each queue, when the newest message that has come out of it was sent (Unix seconds)."""
@@ -162,6 +166,10 @@ def _record(task_id: str) -> str:
 
 def _index(user: str) -> str:
     return f"tasks:of:{user}"
+
+
+def _asked(queue: str) -> str:
+    return f"asked:{queue}"
 
 
 def _words(attempt: Attempt) -> tuple[str, int, str]:

@@ -36,7 +36,7 @@ class Sweeper:
             elif fate is Fate.ABANDONED:
                 _LOG.error("task %s was lost %s times and is given up", task_id, self._attempts)
         for queue in waited_for:
-            send_passage(self._app, queue, self._tasks.now())
+            send_passage(self._app, self._tasks, queue)
 
     def _send_again(self, task_id: str) -> None:
         if found := self._tasks.message(task_id):
@@ -45,9 +45,10 @@ class Sweeper:
             send_attempt(self._app, task_id, message, attempt=attempt)
 
 
-def send_passage(app: Celery, queue: str, sent: str) -> None:
-    """Send a message through a queue that only states when it was sent."""
-    app.send_task(f"{queue}.Passage", (sent,), queue=queue)
+def send_passage(app: Celery, tasks: Tasks, queue: str) -> None:
+    """Send a message through a queue that only states when it was sent, unless one is under way."""
+    if sent := tasks.ask(queue):
+        app.send_task(f"{queue}.Passage", (sent,), queue=queue)
 
 
 def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) -> None:
@@ -56,7 +57,7 @@ def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) ->
 
     def probe() -> None:
         for queue in QUEUES:
-            send_passage(app, queue, tasks.now())
+            send_passage(app, tasks, queue)
         for system in settings.systems:
             health.record(system.name, answers(system, seconds=settings.limits.connect_seconds))
 

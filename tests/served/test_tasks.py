@@ -91,12 +91,13 @@ def test_a_lapsed_lease_makes_the_next_attempt_and_shuts_the_former_out(tasks: T
 
 
 def test_a_task_that_waits_in_its_queue_is_not_lost_until_the_queue_has_passed_it(tasks: Tasks) -> None:
-    before = tasks.now()
+    before = tasks.ask("compute")
     task = made(tasks)
+    assert tasks.ask("compute") is None
     tasks.passed("compute", before)
 
     assert tasks.reclaim(task.task_id, attempts=3) is Fate.WAITING
-    tasks.passed("compute", tasks.now())
+    tasks.passed("compute", tasks.ask("compute"))
     assert tasks.reclaim(task.task_id, attempts=3) is Fate.LOST
     assert tasks.reclaim(task.task_id, attempts=3) is Fate.WAITING
 
