@@ -45,7 +45,7 @@ def test_the_test_of_the_worked_example_passes() -> None:
     exec(test + "\ntest_wc_is_read()\n", vars(module))
 
 
-@pytest.mark.parametrize(("title", "shown"), (("curl session", '"task_url": "/tasks/'), ("pyfirecrest session", "Job submitted")))
+@pytest.mark.parametrize(("title", "shown"), [("curl session", '"task_url": "/tasks/'), ("pyfirecrest session", "Job submitted")])
 def test_the_shell_sessions_work(site, title, shown) -> None:
     text = code(title).replace(". .site/client.env", f". {site.facts['state']}/client.env")
     done = subprocess.run(["sh", "-euc", text], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)

@@ -1,0 +1,195 @@
+"""docker-compose.yml, the Dockerfile and deploy/ hold together; there is no engine here to start them."""
+
+import fnmatch
+import json
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from broker.celery import QUEUES
+from broker.keys import opening_key, sealing_key, signing_key, verifying_key
+from deploy.healthy import KINDS
+from deploy.parts import PARTS
+from deploy.setup import main as set_up
+from schemas.settings import Settings
+from tests.documents.sections import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+FOLDERS = ["public", "keys-api", "keys-worker", "keys-delegation", "settings", "redis", "flower", "client", *PARTS]
+LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
+OURS = {name: service for name, service in SERVICES.items() if service["image"] != "firecrest-servers" or name == "client"}
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """What the setup leaves when it has run twice."""
+    root = tmp_path_factory.mktemp("volumes")
+    for name in FOLDERS:
+        (root / name).mkdir()
+    set_up(root)
+    first = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    set_up(root)
+    assert first == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return root
+
+
+def _mounts(service: dict[str, Any]) -> dict[str, str]:
+    """Volume by volume, where a service has it."""
+    return {volume.split(":")[0]: volume.split(":")[1] for volume in service.get("volumes", [])}
+
+
+def test_compose_follows_the_compose_specification() -> None:
+    checker = shutil.which("check-jsonschema", path=str(ROOT / ".venv" / "bin"))
+    if checker is None:
+        pytest.skip("check-jsonschema is not installed")
+    words = [checker, "--builtin-schema", "vendor.compose-spec", str(ROOT / "docker-compose.yml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_passes_hadolint() -> None:
+    linter = shutil.which("hadolint", path=str(ROOT / ".venv" / "bin"))
+    if linter is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([linter, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_everything_copied_is_there_and_not_ignored() -> None:
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").split("\n")
+    allowed = {line[1:] for line in ignore if line.startswith("!")}
+    sources = [word for words in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE) for word in words.split()[:-1]]
+    assert sources
+    assert not [source for source in sources if not (ROOT / source).exists() or source.split("/")[0] not in allowed]
+    assert not [source for source in sources for line in ignore if "/" in line and fnmatch.fnmatch(source, line)]
+
+
+def test_every_image_is_a_target_of_the_dockerfile() -> None:
+    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
+    assert {service["build"]["target"] for service in SERVICES.values()} <= targets
+
+
+def test_every_lasting_service_has_a_health_check_and_comes_back() -> None:
+    assert [name for name, service in LASTING.items() if "test" not in service["healthcheck"]] == []
+    assert {service["restart"] for service in LASTING.values()} == {"unless-stopped"}
+
+
+def test_every_health_check_is_of_a_known_kind() -> None:
+    tests = {name: service["healthcheck"]["test"] for name, service in LASTING.items() if name != "redis"}
+    assert {test[:4] == ["CMD", "python", "-m", "deploy.healthy"] for test in tests.values()} == {True}
+    assert {test[4] for test in tests.values()} == set(KINDS)
+
+
+def test_a_worker_is_pinged_by_the_name_it_has() -> None:
+    named = {name: service["healthcheck"]["test"][5] for name, service in LASTING.items() if "worker" in service["healthcheck"]["test"]}
+    assert {name: f"--hostname={pinged}@%h" in SERVICES[name]["command"] for name, pinged in named.items()} == dict.fromkeys(named, True)
+
+
+def test_services_wait_for_what_they_need() -> None:
+    conditions = [
+        (name, other, wait["condition"]) for name, service in SERVICES.items() for other, wait in service.get("depends_on", {}).items()
+    ]
+    for name, other, condition in conditions:
+        assert condition == ("service_completed_successfully" if other == "setup" else "service_healthy"), (name, other)
+    assert all("setup" in SERVICES[name]["depends_on"] for name in LASTING)
+
+
+def test_every_queue_is_consumed() -> None:
+    options = [word for service in SERVICES.values() for word in service.get("command", []) if word.startswith("--queues=")]
+    assert sorted(queue for option in options for queue in option.removeprefix("--queues=").split(",")) == sorted(QUEUES)
+
+
+def test_only_the_delegation_consumes_its_queue_and_has_its_keys() -> None:
+    holders = {volume: [name for name, service in SERVICES.items() if volume in _mounts(service)] for volume in COMPOSE["volumes"]}
+    assert holders["keys-delegation"] == ["setup", "delegation"]
+    assert "--queues=delegation" in SERVICES["delegation"]["command"]
+    assert holders["keys-api"] == ["setup", "api"]
+    assert holders["keys-worker"] == ["setup", "utilities", "compute", "housekeeping"]
+
+
+def test_volumes_are_declared_and_used_and_keys_are_read_only() -> None:
+    assert {volume for service in SERVICES.values() for volume in _mounts(service)} == set(COMPOSE["volumes"])
+    lines = [volume for name, service in SERVICES.items() if name != "setup" for volume in service.get("volumes", [])]
+    writable = {line.split(":")[0] for line in lines if not line.endswith(":ro")}
+    assert writable == {"redis-data", "home", *(f"{part}-state" for part in PARTS)}
+
+
+def test_every_mount_point_of_a_volume_is_made_in_the_image() -> None:
+    points = {point for service in SERVICES.values() for point in _mounts(service).values() if point.startswith("/volumes/")}
+    assert not [point for point in points if not re.search(rf"{point}(?![\w-])", DOCKERFILE)]
+
+
+def test_only_the_api_and_flower_are_published_and_only_on_the_loopback() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api", "flower"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_our_own_services_are_confined() -> None:
+    for name, service in OURS.items():
+        assert service["user"] == "10001:10001", name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+    assert all("no-new-privileges:true" in service["security_opt"] for service in SERVICES.values())
+
+
+def test_no_secret_is_written_down() -> None:
+    texts = [json.dumps(COMPOSE), DOCKERFILE]
+    assert not [
+        text
+        for text in texts
+        if re.search(r"(?i)(password|secret|token|key)\w*\s*[=:]\s*[\"']?\w{4,}", re.sub(r"keys?-?\w*:/volumes", "", text))
+    ]
+    named = [variable for service in SERVICES.values() for variable in service.get("environment", {})]
+    assert not [variable for variable in named if re.search("(?i)password|secret|token|key", variable)]
+
+
+def test_the_setup_writes_valid_settings(volumes) -> None:
+    settings = Settings.model_validate(yaml.safe_load((volumes / "settings" / "settings.yaml").read_text()))
+    (system,) = settings.systems
+    assert (system.host, system.port) == ("cluster", PARTS["cluster"].shown)
+    assert settings.broker.url == f"redis://:{(volumes / 'redis' / 'password').read_text()}@redis:6379/0"
+    assert {system.host, "issuer", "storage", "redis"} <= set(SERVICES)
+
+
+def test_each_holder_gets_its_keys_and_they_fit(volumes) -> None:
+    held = {name: sorted(path.name for path in (volumes / name).iterdir()) for name in FOLDERS[:4]}
+    assert held == {
+        "public": ["api.pub", "ca.pub", "delegation.pub", "worker.pub"],
+        "keys-api": ["api.key"],
+        "keys-worker": ["worker.key"],
+        "keys-delegation": ["ca.key", "delegation.key"],
+    }
+    signer = signing_key(volumes / "keys-api", "api")
+    assert signer.public_key() == verifying_key(volumes / "public", "api")
+    assert opening_key(volumes / "keys-delegation").public_key() == sealing_key(volumes / "public")
+
+
+def test_private_files_are_their_owners_only(volumes) -> None:
+    files = [path for path in volumes.rglob("*") if path.is_file() and path.parent.name != "public"]
+    assert not [path for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600]
+
+
+def test_the_parts_of_the_demo_centre_are_programs_of_the_site() -> None:
+    program = """
+import importlib, json, sys
+sys.path[:0] = ["site"]
+from deploy.parts import PARTS
+import facts, people
+assert all(hasattr(importlib.import_module(module), "programs") for part in PARTS.values() for module in part.modules)
+assert all(part.port in facts.PORTS for part in PARTS.values())
+import deploy.servers
+clients = {person.client for person in people.PEOPLE}
+import deploy.setup
+assert set(deploy.setup.CLIENTS.values()) <= clients
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
