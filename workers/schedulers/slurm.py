@@ -91,6 +91,11 @@ _SHOWN = ("jobid", "partition", "name", "user", "state", "start_time", "time", "
 _FILES = ("Command", "STDOUT", "STDERR", "JobID", "ArrayJobID", "ArrayTaskID")
 
 
+def _whole_arrays(ids: str) -> str:
+    # squeue prints 5_[1-3] for tasks that wait together, but neither it nor sacct takes it
+    return re.sub(r"_\[[\d-]+\]", "", ids)
+
+
 def _separator() -> str:
     # squeue --Format takes leading digits for the width of the field
     return secrets.choice("abcdef") + secrets.token_hex(8)[1:]
@@ -101,7 +106,7 @@ def queue(*, ids: str | None, user: str | None) -> Command[list[Queued]]:
     separator = _separator()
     words = ["squeue", "--noheader", f"--Format={','.join(f'{field}:{separator}' for field in (*_QUEUE, *_FILES))}"]
     words += [f"--user={user}"] if user else []
-    words += [f"--jobs={ids}"] if ids else []
+    words += [f"--jobs={_whole_arrays(ids)}"] if ids else []
     return Command(tuple(words), partial(_queued, separator=separator), repeatable=True)
 
 
@@ -176,7 +181,7 @@ def accounting(*, ids: str, start: str, end: str) -> Command[list[AccountedJob]]
     """The jobs in the accounting records."""
     separator = _separator()
     words = ["sacct", "-X", "--noheader", "--parsable", f"--delimiter={separator}", f"--format={','.join(_ACCOUNTING)}"]
-    options = {"--jobs": ids, "--starttime": start, "--endtime": end}
+    options = {"--jobs": _whole_arrays(ids), "--starttime": start, "--endtime": end}
     words += [f"{option}={value}" for option, value in options.items() if value]
     return Command(tuple(words), partial(_accounted, separator=separator), repeatable=True)
 
