@@ -1,0 +1,1 @@
+"""What the gateway costs, each figure beside a floor that is measured in the same run."""

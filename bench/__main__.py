@@ -1,0 +1,82 @@
+"""`./run bench`: what the gateway costs, beside the floors, on this machine, in one run."""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.centre import ROOT, running
+from bench.listing import listing
+from bench.machine import machine
+from bench.report import write
+from bench.stage import Stage, stage
+from bench.submission import submission
+from bench.tables import Part
+from bench.throughput import throughput
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load."""
+
+    rounds: int
+    calls: int
+    submissions: int
+    loads: int
+    seconds: float
+
+
+_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5)
+_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2)
+
+
+def main() -> int:
+    """Do what the command line says; returns the exit status: 1 if a call failed."""
+    options = _options()
+    if os.geteuid():
+        print("bench: the site needs root", file=sys.stderr)
+        return 1
+    load = os.getloadavg()[0]
+    with running(options.state) as site, stage(site) as scene:
+        parts = [
+            machine(scene.programs, site.facts["slurm_conf"], load=load),
+            *_parts(scene, _QUICK if options.quick else _WHOLE, set(options.only)),
+        ]
+    for part in parts:
+        print(f"\n## {part.name}\n\n{part.text}", flush=True)
+    failed = Counter(text for part in parts for text in part.failures)
+    for text, count in failed.most_common(20):
+        print(f"bench: {count} x {text}", file=sys.stderr)
+    if options.write and not failed:
+        write(parts)
+    return 1 if failed else 0
+
+
+def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
+    measurements = {
+        "ls": lambda: [listing(scene, rounds=size.rounds, calls=size.calls)],
+        "whoami": lambda: throughput(scene, rounds=size.loads, seconds=size.seconds),
+        "submission": lambda: [submission(scene, rounds=size.rounds, calls=size.submissions)],
+    }
+    parts: list[Part] = []
+    for name in only or measurements:
+        begun = time.monotonic()
+        parts += measurements[name]()
+        print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return parts
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("only", nargs="*", choices=["ls", "whoami", "submission", []], help="measure only this")
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that all works")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
+    parser.add_argument("--state", type=Path, default=ROOT / ".site-bench", help="the site's folder (default: .site-bench)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # the load's processes import this module too
+    sys.exit(main())
