@@ -425,7 +425,7 @@ def test_a_certificate_is_asked_for_once_and_serves_every_connection_until_its_e
 
     def certify(public_key: str) -> str:
         asked.append(public_key)
-        return certified(sshd, public_key, seconds=31 if len(asked) == 1 else 300)
+        return certified(sshd, public_key, seconds=38 if len(asked) == 1 else 300)
 
     host = make_pool().host(sshd.system(), sshd.user, certify)
     host.run(raw("true"))
