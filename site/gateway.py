@@ -19,7 +19,7 @@ def programs(site: Site) -> list[Program]:
 
 def _api(site: Site) -> Program:
     address = f"127.0.0.1:{site.ports['api']}"
-    threads = ("--no-control-socket", "--worker-class", "gthread", "--workers", "2", "--threads", "64")
+    threads = ("--no-control-socket", "--limit-request-line", "8190", "--worker-class", "gthread", "--workers", "2", "--threads", "64")
     return _process(
         site, "api", "gunicorn", "--bind", address, *threads, "api.main:app", ready=lambda: serves(f"{site.api_url}/swagger.json")
     )
