@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,13 +23,13 @@ class Folder:
 
     def file(self, name: str, content: bytes = b"", *, mode: int = 0o644) -> str:
         """Path of a new file of the user."""
-        place = os.path.join(self.path, name)
+        place = f"{self.path}/{name}"
         Path(place).write_bytes(content)
         return self._own(place, mode)
 
     def folder(self, name: str, *, mode: int = 0o755) -> str:
         """Path of a new folder of the user."""
-        place = os.path.join(self.path, name)
+        place = f"{self.path}/{name}"
         Path(place).mkdir()
         return self._own(place, mode)
 
@@ -95,10 +96,26 @@ def running(site: Site) -> Callable[[str], None]:
 
 @pytest.fixture
 def over(site: Site) -> Callable[[str], None]:
-    """Waits until a job is over and in the accounting records."""
-    ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+    """Waits until a job is over."""
+    ended = re.compile("JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT)")
 
     def wait(job: str) -> None:
-        eventually(lambda: site.slurm("sacct", "-Xnp", "--format=state", f"--jobs={job}").startswith(ended), seconds=40)
+        eventually(lambda: ended.search(site.slurm("scontrol", "--oneliner", "show", "job", job)), seconds=40)
+
+    return wait
+
+
+@pytest.fixture
+def accounted(site: Site) -> Callable[..., list[str]]:
+    """Fields of jobs in the accounting records, once these tell the fields of all of them (slurmctld tells slurmdbd every five seconds)."""
+
+    def wait(fields: str, *jobs: str, ready: str = "COMPLETED|FAILED|CANCELLED|PENDING") -> list[str]:
+        def rows() -> list[str]:
+            format_ = f"--format=jobname,state,{fields}"
+            found = site.slurm("sacct", "-Xnp", format_, f"--jobs={','.join(jobs)}").splitlines()
+            done = [row for row in found if re.search(rf"\|({ready})", row) and not row.startswith("allocation|")]
+            return done if len(done) >= len(jobs) else []
+
+        return [row.split("|", 2)[2].removesuffix("|") for row in eventually(rows, seconds=40)]
 
     return wait
