@@ -6,10 +6,11 @@ from uuid import uuid4
 
 from redis import Redis
 
+from schemas.errors import CommandFailed
 from schemas.fields import Upload
 
 
-class BlobLost(Exception):
+class BlobLost(CommandFailed):
     """The bytes are gone, or are not the bytes that were put."""
 
 

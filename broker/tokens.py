@@ -20,6 +20,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
 _REFRESH_SECONDS = 600
 _COOLDOWN_SECONDS = 2
 _FETCH_SECONDS = 3
+_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
 
 
 class KeySet:
@@ -76,7 +77,7 @@ class TokenVerifier:
     def _issuer(self, token: str) -> tuple[Issuer, KeySet]:
         try:
             claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
-        except jwt.PyJWTError:
+        except _UNREADABLE:
             raise _refused(_GENERAL) from None
         for issuer, keys in self._issuers:
             if issuer.issuer in ("", claimed):
@@ -84,7 +85,7 @@ class TokenVerifier:
         raise _refused("JWT token has invalid signature")
 
     def _claims(self, token: str, issuer: Issuer, keys: KeySet) -> dict[str, Any]:
-        header = jwt.get_unverified_header(token)
+        header = _header(token)
         if header.get("alg") != issuer.algorithm:
             raise _refused("JWT token has invalid signature algorithm")
         key = keys.find(header.get("kid"))
@@ -97,8 +98,15 @@ class TokenVerifier:
         except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError) as wrong:
             audience = isinstance(wrong, jwt.InvalidAudienceError) or wrong.claim == "aud"
             raise _refused("Invalid audience in JWT token" if audience else _GENERAL) from None
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except _UNREADABLE:
             raise _refused(_GENERAL) from None
+
+
+def _header(token: str) -> dict[str, Any]:
+    try:
+        return jwt.get_unverified_header(token)
+    except _UNREADABLE:
+        raise _refused(_GENERAL) from None
 
 
 def _options(issuer: Issuer) -> Any:
@@ -110,7 +118,7 @@ def _check_times(claims: dict[str, Any], moment: float) -> None:
     expires, starts = claims["exp"], claims.get("nbf", 0)
     if not isinstance(expires, int | float) or not isinstance(starts, int | float):
         raise _refused(_GENERAL)
-    if moment >= expires:
+    if not moment < expires:
         raise _refused("JWT token has expired")
     if moment + 30 < starts:
         raise _refused(_GENERAL)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -85,12 +86,23 @@ class Workshop:
         try:
             host = self.open_host(permit.system, permit.grant, permit.text)
             found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
-            return found if isinstance(found, bytes) else TypeAdapter(operation.route.output).dump_python(found, mode="json")
+            return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json")
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)
             _LOG.exception("%s failed", operation.task())
             raise CommandFailed("Internal error") from None
+
+    def forget_uploads(self, operation: type[Operation], parameters: dict[str, Any]) -> None:
+        """Drop the files that came with a call that is over."""
+        for _, value in operation.model_validate(parameters):
+            if isinstance(value, Upload):
+                self.blobs.drop(value.key)
+
+
+@cache
+def _adapter(operation: type[Operation]) -> TypeAdapter[Any]:
+    return TypeAdapter(operation.route.output)
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,8 @@ class Waited(_Performance):
         except FirecrestError as failed:
             workshop.answers.fail(reply, task_id, failed)
             raise
+        finally:
+            workshop.forget_uploads(self.operation, parameters)
         workshop.answers.succeed(reply, task_id, output)
 
 
@@ -162,10 +176,12 @@ class Tracked(_Performance):
             if failed.transient and self.operation.route.once:
                 self.workshop.tasks.renew(mine, lease=_PAUSE)
             else:
-                self._advance(mine, Status.ERROR, failed.text or failed.says or failed.value)
+                self._end(mine, Status.ERROR, failed.text or failed.says or failed.value, parameters)
             raise
-        self._advance(mine, Status.SUCCESS, output)
+        self._end(mine, Status.SUCCESS, output, parameters)
 
-    def _advance(self, mine: Attempt, status: Status, data: Any) -> None:
-        if not self.workshop.tasks.advance(mine, status, data):
+    def _end(self, mine: Attempt, status: Status, data: Any, parameters: dict[str, Any]) -> None:
+        if self.workshop.tasks.advance(mine, status, data):
+            self.workshop.forget_uploads(self.operation, parameters)
+        else:
             _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)

@@ -1,6 +1,8 @@
 """Small file operations through API, broker and worker."""
 
+import gc
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ MEGABYTE = 1024 * 1024
 
 # werkzeug's test client leaves the temporary file of a large form open
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """The open file is noticed within the test that left it."""
+    yield
+    gc.collect()
+
+
 HOSTILE = "a 'b' \"c\"\nd é -e"
 
 
