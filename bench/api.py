@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,7 @@ class Api:
         self._connection.close()
 
     def _call(self, verb: str, path: str, *, expected: int, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
+        self._drop_ended()
         try:
             self._connection.request(verb, path, body=body, headers={**self._headers, **(headers or {})})
             answer = self._connection.getresponse()
@@ -86,3 +88,9 @@ class Api:
         if answer.status != expected:
             raise CallFailedError(f"{verb} {path}: {answer.status} {dict(answer.headers)} {text[:200]!r}")
         return json.loads(text)
+
+    def _drop_ended(self) -> None:
+        """Close a connection that the server has ended while it was idle, as urllib3 does; it is opened anew by the next request."""
+        sock = self._connection.sock
+        if sock is not None and select.select([sock], [], [], 0)[0]:
+            self._connection.close()
