@@ -6,6 +6,7 @@ KIND is `http URL`, `ssh PORT`, `worker NAME` (answers Celery's ping) or `beat` 
 import socket
 import sys
 import urllib.request
+from collections.abc import Callable
 
 from broker.celery import create_celery
 from broker.configuration import open_redis, read_settings
@@ -34,7 +35,7 @@ def beat() -> bool:
     return bool(open_redis(read_settings()).exists("redbeat::lock"))
 
 
-KINDS = {"http": http, "ssh": ssh, "worker": worker, "beat": beat}
+KINDS: dict[str, Callable[..., bool]] = {"http": http, "ssh": ssh, "worker": worker, "beat": beat}
 
 if __name__ == "__main__":
     sys.exit(not KINDS[sys.argv[1]](*sys.argv[2:]))
