@@ -37,6 +37,8 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
     app.config.update(
         RESTX_INCLUDE_ALL_MODELS=True,
         RESTX_MASK_SWAGGER=False,
+        SWAGGER_UI_DOC_EXPANSION="list",
+        SWAGGER_UI_OPERATION_ID=True,
         ERROR_INCLUDE_MESSAGE=False,
         MAX_CONTENT_LENGTH=settings.limits.utilities_max_file_size * MEGABYTE + _SLACK,
     )

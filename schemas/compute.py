@@ -117,7 +117,7 @@ _UPLOAD_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSO
 _PATH_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON environment provided"))
 _TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
-_ENVIRONMENT: Any = Field({}, description="JSON object of environment variables for the job")
+_ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of environment variables for the job")
 _ACCOUNT: Any = Field(None, description="Account that the job is charged to")
 
 Account = Annotated[Text | None, Refusal("Invalid account")]
