@@ -6,6 +6,7 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
@@ -16,6 +17,7 @@ from trouble import SiteError
 
 # What started the programs is told by this variable of their environment
 MARK = "FIRECREST_SITE"
+DAEMON = Path(__file__).with_name("supervisor_daemon.py")
 WAITING, NO_WAITING = True, False
 ENDED = {"STOPPED", "EXITED", "FATAL", "BACKOFF", "UNKNOWN"}
 
@@ -108,7 +110,7 @@ class Supervisor:
             "LANG": "C.UTF-8",
             MARK: str(layout.state),
         }
-        command = [*NAMED_LOCALHOST, sys.executable, "-m", "supervisor.supervisord", "-c", str(layout.etc / "supervisord.conf")]
+        command = [*NAMED_LOCALHOST, sys.executable, str(DAEMON), "-c", str(layout.etc / "supervisord.conf")]
         started = subprocess.run(command, check=False, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
         deadline = time.monotonic() + 20
         while not self.runs:
