@@ -83,7 +83,13 @@ def _costs(trials: Trials, first: dict[str, Usage], last: dict[str, Usage]) -> s
         ("**all of it, API**", *sums, "", "", ""),
         ("**all of it, ssh** (sshd and `ssh`)", *floor, "", "", ""),
     ]
-    header = ("CPU ms a call, API", *(f"{number} client{'s' * (number > 1)}" for number in CLIENTS), "RSS MB before", "RSS MB after", "RSS KB a call")
+    header = (
+        "CPU ms a call, API",
+        *(f"{number} client{'s' * (number > 1)}" for number in CLIENTS),
+        "RSS MB before",
+        "RSS MB after",
+        "RSS KB a call",
+    )
     return table(header, rows)
 
 
