@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from firecrest import ClientCredentialsAuth
 from firecrest.v1 import AsyncFirecrest, Firecrest
+
 from tests.real_site import Site
 
 

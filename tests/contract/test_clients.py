@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +13,7 @@ import firecrest
 import pytest
 from firecrest.FirecrestException import NotFound
 from packaging.version import Version
+
 from tests.real_site import Site, eventually
 
 LIMIT = 5 * 1024 * 1024

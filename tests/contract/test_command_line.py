@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
 from tests.real_site import Site, eventually
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

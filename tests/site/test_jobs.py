@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 
