@@ -23,7 +23,6 @@ def create_celery(settings: Settings) -> Celery:
         task_default_queue=HOUSEKEEPING,
         task_routes=(_by_service,),
         task_ignore_result=True,
-        task_send_sent_event=True,
         worker_send_task_events=True,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,

@@ -19,7 +19,19 @@ def programs(site: Site) -> list[Program]:
 
 def _api(site: Site) -> Program:
     address = f"127.0.0.1:{site.ports['api']}"
-    threads = ("--no-control-socket", "--limit-request-line", "8190", "--worker-class", "gthread", "--workers", "2", "--threads", "64")
+    threads = (
+        "--no-control-socket",
+        "--keep-alive",
+        "75",
+        "--limit-request-line",
+        "8190",
+        "--worker-class",
+        "gthread",
+        "--workers",
+        "2",
+        "--threads",
+        "64",
+    )
     return _process(
         site, "api", "gunicorn", "--bind", address, *threads, "api.main:app", ready=lambda: serves(f"{site.api_url}/swagger.json")
     )
@@ -50,7 +62,7 @@ def _beat(site: Site) -> Program:
 
 
 def _flower(site: Site) -> Program:
-    listen = ("--address=127.0.0.1", f"--port={site.ports['flower']}", "--persistent=False")
+    listen = ("--address=127.0.0.1", f"--port={site.ports['flower']}", "--persistent=False", "--max-tasks=10000")
     return _process(
         site, "flower", "celery", "-A", "broker.main", "flower", *listen,
         ready=lambda: serves(site.flower_url), FLOWER_UNAUTHENTICATED_API="true",

@@ -14,7 +14,7 @@ from redis import Redis
 T = TypeVar("T")
 
 
-def eventually(found: Callable[[], T], *, seconds: float = 20, pause: float = 0.1) -> T:
+def eventually(found: Callable[[], T | None], *, seconds: float = 20, pause: float = 0.1) -> T:
     """The first truthy value of `found`, which is asked again until `seconds` are over."""
     end = time.monotonic() + seconds
     while not (value := found()):

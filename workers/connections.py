@@ -33,6 +33,20 @@ _SOCKET_OPTIONS: Final = (
 )
 
 
+class PromptSocket(socket.socket):
+    """A socket that acknowledges what it receives at once.
+
+    The kernel falls back to delayed acknowledgement by itself, so it is asked again each time; it costs the first command
+    of a connection 40 ms otherwise.
+    """
+
+    def recv(self, *arguments: int) -> bytes:
+        """What `socket.recv` returns."""
+        received = super().recv(*arguments)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return received
+
+
 class NoSessionError(Exception):
     """The server has no room for one more session on this connection."""
 
@@ -127,7 +141,9 @@ def _pin(line: str) -> tuple[bytes, str]:
 
 
 def _enter(system: System, user: str, key: paramiko.PKey, deadline: float) -> Connection:
-    sock = socket.create_connection((system.host, system.port), timeout=_left(deadline))
+    plain = socket.create_connection((system.host, system.port), timeout=_left(deadline))
+    sock = PromptSocket(fileno=plain.detach())
+    sock.settimeout(_left(deadline))
     try:
         for option in _SOCKET_OPTIONS:
             sock.setsockopt(*option)

@@ -17,7 +17,6 @@ from workers.schedulers.scheduler import Queued, Submission
 
 _STILL_SUBMITTING = 75
 _NONE = "(null)"
-_JOB_ID = re.compile(r"submitted batch job (\d+)", re.IGNORECASE)
 
 
 # Runs at most one sbatch per receipts folder however often it is called: a constant program, its data are arguments.
@@ -25,25 +24,31 @@ _JOB_ID = re.compile(r"submitted batch job (\d+)", re.IGNORECASE)
 _SUBMIT = r"""
 receipts=$1 folder=$2 script=$3 given=$4 mark=$5 variables=$6; shift 6
 trap '' HUP PIPE TERM
-mkdir -p -- "$receipts" || exit
+receipt() {
+  id=
+  [ -f "$receipts/.receipt" ] || return 1
+  while IFS= read -r line; do
+    case $line in *[Ss]'ubmitted batch job '[0-9]*) id=${line##*'ubmitted batch job '} id=${id%%[!0-9]*} ;; esac
+  done <"$receipts/.receipt"
+  [ -n "$id" ]
+}
+[ -d "$receipts" ] || mkdir -p -- "$receipts" || exit
 exec 9>"$receipts/.lock" || exit
 flock -w 30 9 || { echo 'another attempt is still submitting' >&2; exit 75; }
-if [ ! -s "$receipts/.receipt" ]; then
+if ! receipt; then
   if [ "$given" = 1 ]; then cat >"$folder/$script" || exit; fi
   unset LC_ALL
   if [ "$variables" -gt 0 ]; then
     { env -0; i=0; for pair; do [ $i -lt "$variables" ] && printf '%s\0' "$pair"; i=$((i + 1)); done; } >"$receipts/.environment" || exit
-    while [ "$variables" -gt 0 ]; do shift; variables=$((variables - 1)); done
+    shift "$variables"
     sbatch=$1; shift
     set -- "$sbatch" "--export-file=$receipts/.environment" "$@"
   fi
-  "$@" >"$receipts/.submitted" 2>"$receipts/.refused" </dev/null 9>&- || { code=$?; cat "$receipts/.refused" >&2; exit $code; }
-  mv -- "$receipts/.submitted" "$receipts/.receipt" || exit
+  "$@" >"$receipts/.receipt" 2>"$receipts/.refused" </dev/null 9>&- || { code=$?; cat "$receipts/.refused" >&2; exit $code; }
+  receipt || { echo 'sbatch did not tell the job id' >&2; exit 1; }
 fi
-cat "$receipts/.receipt"
-printf '%s\n' "$mark"
-id=$(sed -n 's/.*[Ss]ubmitted [Bb]atch [Jj]ob \([0-9][0-9]*\).*/\1/p' "$receipts/.receipt" | head -n 1)
-scontrol show job "$id" 2>&1 || true
+printf '%s\n%s\n' "$id" "$mark"
+scontrol show job "$id" 2>&1 || :
 """
 
 
@@ -59,16 +64,13 @@ def submit(job: Submission) -> Command[Submitted]:
 
 
 def _submitted(stdout: bytes, *, mark: str) -> Submitted:
-    receipt, _, record = stdout.decode(errors="replace").partition(f"{mark}\n")
-    found = _JOB_ID.search(receipt)
-    if found is None:
-        raise CommandFailed(f"sbatch did not tell the job id: {receipt.strip()}")
+    job_id, _, record = stdout.decode(errors="replace").partition(f"\n{mark}\n")
     paths = _paths(record)
     if "Command" not in paths and "StdOut" not in paths:
         missing = "Not available"
-        return Submitted(jobid=found[1], job_file=missing, job_file_out=missing, job_file_err=missing, job_info_extra=record.strip())
+        return Submitted(jobid=job_id, job_file=missing, job_file_out=missing, job_file_err=missing, job_info_extra=record.strip())
     return Submitted(
-        jobid=found[1],
+        jobid=job_id,
         job_file=paths.get("Command", "command-not-found"),
         job_file_out=paths.get("StdOut", "stdout-file-not-found"),
         job_file_err=paths.get("StdErr", "stderr-file-not-found"),
