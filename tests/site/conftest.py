@@ -54,20 +54,27 @@ def folder(alice: Client) -> Iterator[Folder]:
     shutil.rmtree(made.path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def records(site: Site) -> Callable[[], set[bytes]]:
     """The keys of all task records that there are."""
     redis = site.redis()
-    return lambda: set(redis.scan_iter("task:*", count=1000))
+    return lambda: set(redis.scan_iter("task:*", count=10_000))
+
+
+@pytest.fixture(scope="module")
+def no_task_is_listed(alice: Client) -> Iterator[None]:
+    """Whatever the tests of the module ask for, the list of alice's tasks stays as it is."""
+    before = set(alice.get("/tasks").json()["tasks"])
+    yield
+    assert set(alice.get("/tasks").json()["tasks"]) <= before
 
 
 @pytest.fixture
-def no_task_is_made(alice: Client, records: Callable[[], set[bytes]]) -> Iterator[None]:
+def no_task_is_made(no_task_is_listed: None, records: Callable[[], set[bytes]]) -> Iterator[None]:
     """Whatever the test asks for leaves no task record behind."""
-    before, listed = records(), set(alice.get("/tasks").json()["tasks"])
+    before = records()
     yield
     assert records() <= before
-    assert set(alice.get("/tasks").json()["tasks"]) <= listed
 
 
 @pytest.fixture
