@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.signals import worker_ready
 
 from broker.celery import QUEUES
 from broker.gateway import send_attempt
@@ -52,7 +53,7 @@ def send_passage(app: Celery, tasks: Tasks, queue: str) -> None:
 
 
 def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) -> None:
-    """Give `app` the tasks of the beat, and those that every queue must let through."""
+    """Give `app` the tasks of the beat, and those that every queue must let through; a worker that starts probes at once."""
     sweeper = Sweeper(app, tasks, settings.engine.attempts)
 
     def probe() -> None:
@@ -65,6 +66,7 @@ def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) ->
     _register(app, "beat.Probe", probe)
     for queue in QUEUES:
         let_pass(app, tasks, queue)
+    worker_ready.connect(lambda **_: app.send_task("beat.Probe", expires=settings.engine.probe_seconds), weak=False)
 
 
 def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
