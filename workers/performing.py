@@ -128,7 +128,7 @@ class _Performance(celery.Task):  # type: ignore[misc]
 
     operation: type[Operation]
     workshop: Workshop
-    throws = (FirecrestError,)
+    throws = (FirecrestError, GrantError)
     ignore_result = True
 
 

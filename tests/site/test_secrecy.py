@@ -175,7 +175,7 @@ class Forger:
 
     def refused(self) -> None:
         """Return when the workers have refused, or ignored, all that was sent."""
-        refusals = re.compile(r"Task \S+\[(\w+)\] raised unexpected: Grant|attempt \d+ of task (\w+) is not due")
+        refusals = re.compile(r"Task \S+\[(\w+)\] raised expected: Grant|attempt \d+ of task (\w+) is not due")
 
         def all_refused() -> bool:
             said = "".join(log.read_text(errors="replace")[start:] for log, start in zip(self._logs, self._read, strict=True))
