@@ -6,8 +6,12 @@ import signal
 import threading
 import time
 
+import pytest
+
 from tests.faults.conftest import BOUND, WORKERS, Submissions
 from tests.real_site import Site, eventually
+
+pytestmark = pytest.mark.timeout(3600)
 
 
 def worker_pid(site: Site, worker: str) -> int:
@@ -37,7 +41,7 @@ def kill_after_first(pid: int, submissions: Submissions, taken: int, moment: flo
 
 
 def test_a_stopped_worker_writes_nothing_once_it_wakes(request, site: Site, submissions: Submissions, seeded: random.Random) -> None:
-    stopped_for = 60 if request.config.getoption("--faults-long") else 20
+    stopped_for = 60
     rounds = 8 if request.config.getoption("--faults-long") else 1
     for number in range(rounds):
         worker = WORKERS[number % 2]
