@@ -44,7 +44,16 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
     )
     app.url_map.strict_slashes = False
     bearer = {"token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "Bearer <token>"}}
-    api = Api(app, title="FirecREST", version=VERSION, doc="/", authorizations=bearer, security="token", catch_all_404s=True)
+    api = Api(
+        app,
+        title="FirecREST",
+        version=VERSION,
+        doc="/",
+        description="[As OpenAPI 3.1](openapi.json)",
+        authorizations=bearer,
+        security="token",
+        catch_all_404s=True,
+    )
     desk = Desk(gateway, identity, Office(gateway.tasks, health, settings), settings)
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)

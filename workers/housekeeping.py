@@ -79,4 +79,5 @@ def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
 
 
 def _register(app: Celery, name: str, function: Callable[..., Any]) -> None:
-    app.task(name=name, ignore_result=True)(function)
+    """Give `app` a task that Flower is not told of: it shows what users do."""
+    app.task(name=name, ignore_result=True, send_events=False)(function)
