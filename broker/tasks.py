@@ -14,7 +14,8 @@ from schemas.task import Status, Task
 
 _OPEN = "tasks:open"
 _PASSED = "passed"
-_PASSAGE_SECONDS = 60
+# One that a dying worker took must not keep the next from being sent; behind a backlog they pile up no faster than this.
+_PASSAGE_SECONDS = 5
 _SHOWN = ("user", "service", "system", "status", "data", "created", "updated")
 
 
@@ -133,7 +134,7 @@ class Tasks:
         return _word(self._redis.hget(_record(task_id), "service"))
 
     def ask(self, queue: str) -> str | None:
-        """Redis' clock, to be sent through the queue and given to `passed`; None while one is under way, for a minute at most."""
+        """Redis' clock, to be sent through the queue and given to `passed`; None while one is under way, for five seconds at most."""
         if not self._redis.set(_asked(queue), 1, nx=True, ex=_PASSAGE_SECONDS):
             return None
         seconds, micros = self._redis.time()
