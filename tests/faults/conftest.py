@@ -1,7 +1,7 @@
 """Submissions that can be counted, and hands to break what carries them out."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -40,8 +40,11 @@ class Submissions:
                 done.result()
 
     def records(self) -> dict[str, dict]:
-        """The tasks as the API shows them."""
-        return self.client.get("/tasks", params={"tasks": ",".join(self.tasks.values())}).json()["tasks"]
+        """The tasks as the API shows them, asked for in lists that fit a request line."""
+        found: dict[str, dict] = {}
+        for ids in batched(self.tasks.values()):
+            found |= self.client.get("/tasks", params={"tasks": ",".join(ids)}).json()["tasks"]
+        return found
 
     def all_final(self) -> bool:
         """Whether every task has ended."""
@@ -54,6 +57,14 @@ class Submissions:
         expected = {name: records[task_id]["data"]["jobid"] for name, task_id in self.tasks.items()}
         listed = eventually(lambda: _accounted(site, [*expected, *self.refused], at_least=len(expected)), seconds=30)
         assert sorted(listed) == sorted((name, job_id) for name, job_id in expected.items())
+
+
+def batched(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids in lists of a hundred."""
+    waiting = list(ids)
+    while waiting:
+        yield waiting[:100]
+        waiting = waiting[100:]
 
 
 def _accounted(site: Site, names: list[str], *, at_least: int) -> list[tuple[str, str]]:
