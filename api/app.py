@@ -1,6 +1,7 @@
 """The API application."""
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -20,7 +21,7 @@ from api.requests import MEGABYTE, too_large
 from api.resources import Desk, namespaces
 from broker.gateway import Gateway
 from broker.health import Health
-from schemas.errors import FirecrestError, ServiceUnavailable
+from schemas.errors import FirecrestError, ServiceUnavailable, Unauthorized
 from schemas.operation import OPERATIONS
 from schemas.settings import Settings
 
@@ -66,9 +67,13 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
 
 def _with_its_body_read(response: Response) -> Response:
     # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
+    # Who did not say who they are is not waited for.
+    if response.status_code == Unauthorized.status:
+        return response
     body, left = request.environ["wsgi.input"], _MOST_DRAINED
-    while left > 0 and (chunk := body.read(_SLACK)):
-        left -= len(chunk)
+    with suppress(OSError):
+        while left > 0 and (chunk := body.read(_SLACK)):
+            left -= len(chunk)
     return response
 
 

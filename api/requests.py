@@ -8,6 +8,7 @@ from uuid import uuid4
 from flask import request
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from werkzeug.datastructures import MultiDict
 
 from schemas.errors import FirecrestError, InvalidEnvironment, InvalidParameter, MachineDoesNotExist, NoMachine, TooLarge
 from schemas.fields import Refusal, Upload
@@ -43,7 +44,7 @@ def system_name(operation: type[Operation], settings: Settings) -> str:
 
 def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> Asked:
     """What the request asks for; raises InvalidParameter, InvalidEnvironment or TooLarge."""
-    sent = request.args if operation.route.verb == "GET" else request.form
+    sent = request.args if operation.route.verb == "GET" else _form()
     values: dict[str, Any] = {**sent.to_dict(), **path}
     content = None
     for name in uploads(operation):
@@ -57,6 +58,13 @@ def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> A
         return Asked(operation.model_validate(values), content)
     except ValidationError as wrong:
         raise refusal(operation, wrong) from None
+
+
+def _form() -> MultiDict[str, str]:
+    try:
+        return request.form
+    except OSError as wrong:
+        raise InvalidParameter("The body of the request cannot be read") from wrong
 
 
 def uploads(operation: type[Operation]) -> list[str]:

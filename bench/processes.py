@@ -8,7 +8,7 @@ import psutil
 
 from tests.real_site import Site
 
-GATEWAY = ("api", "worker-1", "worker-2", "delegation", "beat", "flower")
+GATEWAY = ("api", "worker-1", "worker-2", "housekeeping", "delegation", "beat", "flower")
 SERVERS = ("redis", "sshd")
 _RUNNING = re.compile(r"^(\S+)\s+RUNNING\s+pid (\d+)", re.MULTILINE)
 

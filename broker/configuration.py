@@ -1,6 +1,7 @@
 """Where the settings are read: once, at the edge."""
 
 import os
+import socket
 from pathlib import Path
 
 import yaml
@@ -25,5 +26,11 @@ def open_redis(settings: Settings, *, retries: int = 1) -> Redis:
     """A client for the deployment's Redis that tries a failed command again, for at most about `retries` seconds."""
     backoff = ExponentialBackoff(cap=1, base=0.05)
     return Redis.from_url(
-        settings.broker.url, retry=Retry(backoff, retries), socket_timeout=10, socket_connect_timeout=2, health_check_interval=10
+        settings.broker.url,
+        retry=Retry(backoff, retries),
+        socket_timeout=10,
+        socket_connect_timeout=2,
+        socket_keepalive=True,
+        socket_keepalive_options={socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 20000},
+        health_check_interval=10,
     )

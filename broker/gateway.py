@@ -95,9 +95,10 @@ class Gateway:
         try:
             send_attempt(self._celery, task.task_id, message, attempt=1)
         except _UNREACHABLE:
-            self.tasks.discard(task.task_id, task.user)
-            raise
-        self.tasks.confirm(task.task_id)
+            if self.tasks.discard(task.task_id, task.user):
+                raise
+        if not self.tasks.confirm(task.task_id):
+            raise ConnectionError("the task took so long to send that it has been forgotten")
 
     def _grant(self, op: Operation, task_id: str, caller: Caller, system: str, *, seconds: float) -> str:
         return self._signer.grant(op, task_id=task_id, user=caller.user, system=system, token=caller.token, seconds=seconds)

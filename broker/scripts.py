@@ -19,9 +19,10 @@ CREATE = (
     + """
 local task, index, open = KEYS[1], KEYS[2], KEYS[3]
 local id, lifetime, patience = ARGV[1], ARGV[2], tonumber(ARGV[3])
-redis.call('HSET', task, 'attempt', 1, 'holder', '', 'lease', 0, 'sent', text(now), 'confirmed', 0,
+redis.call('HSET', task, 'attempt', 1, 'accepted', 0, 'holder', '', 'lease', 0, 'sent', text(now), 'confirmed', 0,
            'created', text(now), 'updated', text(now), unpack(ARGV, 4))
 redis.call('EXPIRE', task, lifetime)
+redis.call('ZREMRANGEBYSCORE', index, '-inf', text(now - 2 * lifetime))
 redis.call('ZADD', index, text(now), id)
 redis.call('EXPIRE', index, lifetime)
 redis.call('ZADD', open, text(now + patience), id)
@@ -42,7 +43,9 @@ local task, open = KEYS[1], KEYS[2]
 local id, attempt, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local status, current, held_by, held_until = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'lease'))
 if not status or final[status] or current ~= attempt then return 0 end
+if held_by == holder then return 1 end
 if held_by ~= '' and tonumber(held_until) > now then return 0 end
+redis.call('HINCRBY', task, 'accepted', 1)
 redis.call('HSET', task, 'holder', holder, 'lease', text(now + lease), 'confirmed', 1)
 if status < ARGV[5] then redis.call('HSET', task, 'status', ARGV[5], 'data', ARGV[6], 'updated', text(now)) end
 redis.call('ZADD', open, text(now + lease), id)
@@ -80,22 +83,31 @@ return 1
 """
 )
 
+# A task that somebody has taken stays: its message had been sent after all.
 DISCARD = """
+local status, holder = unpack(redis.call('HMGET', KEYS[1], 'status', 'holder'))
+if status and (holder ~= '' or status ~= ARGV[2]) then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """
 
-# What is due is one of: gone · held (not yet lapsed) · never confirmed · waiting in its queue · lost (to be sent again) · lost too often.
+FAILING = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'failing', ARGV[1]) end
+return 1
+"""
+
+# What is due is one of: gone · held (not yet lapsed) · waiting in its queue · never confirmed, and not in its queue · lost (to be
+# sent again) · taken so often, and lost each time, that it is given up.
 RECLAIM = (
     _NOW
     + """
-local task, open, passed = KEYS[1], KEYS[2], KEYS[3]
+local task, open, passed, index = KEYS[1], KEYS[2], KEYS[3], ARGV[6]
 local id, attempts, patience, refused, failed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local status, attempt, holder, lease, sent, confirmed, queue =
-  unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'lease', 'sent', 'confirmed', 'service'))
-if not status or final[status] then
+local status, attempt, holder, lease, sent, confirmed, queue, accepted, user, failing = unpack(redis.call('HMGET', task,
+  'status', 'attempt', 'holder', 'lease', 'sent', 'confirmed', 'service', 'accepted', 'user', 'failing'))
+if not status or not sent or final[status] then
   redis.call('ZREM', open, id)
   return 'gone'
 end
@@ -103,17 +115,19 @@ if holder ~= '' and tonumber(lease) > now then
   redis.call('ZADD', open, lease, id)
   return 'held'
 end
-if holder == '' and confirmed == '0' then
-  redis.call('ZREM', open, id)
-  return 'unconfirmed'
-end
 local through = tonumber(redis.call('HGET', passed, queue) or 0)
 if holder == '' and through <= tonumber(sent) then
   redis.call('ZADD', open, text(now + patience), id)
   return 'waiting'
 end
-if tonumber(attempt) >= attempts then
-  redis.call('HSET', task, 'status', refused, 'data', failed, 'updated', text(now), 'holder', '')
+if holder == '' and confirmed == '0' then
+  redis.call('DEL', task)
+  redis.call('ZREM', open, id)
+  redis.call('ZREM', index .. user, id)
+  return 'unconfirmed'
+end
+if tonumber(accepted) >= attempts then
+  redis.call('HSET', task, 'status', refused, 'data', failing or failed, 'updated', text(now), 'holder', '')
   redis.call('HDEL', task, 'message')
   redis.call('ZREM', open, id)
   return 'abandoned'

@@ -52,7 +52,7 @@ class Tasks:
         script = redis.register_script
         self._create, self._confirm, self._discard = script(scripts.CREATE), script(scripts.CONFIRM), script(scripts.DISCARD)
         self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
-        self._reclaim, self._pass = script(scripts.RECLAIM), script(scripts.PASSED)
+        self._failing, self._reclaim, self._pass = script(scripts.FAILING), script(scripts.RECLAIM), script(scripts.PASSED)
 
     def create(self, task_id: str, *, user: str, service: str, system: str | None, message: dict[str, Any]) -> Task:
         """A new record, to be confirmed once its message is sent; `message` is kept to send it again."""
@@ -68,13 +68,17 @@ class Tasks:
         created = self._create([_record(task_id), _index(user), _OPEN], [task_id, self._lifetime, self._patience, *fields])
         return _task(task_id, [*list(first.values())[:5], created, created])
 
-    def confirm(self, task_id: str) -> None:
-        """State that the message of the task has been sent."""
-        self._confirm([_record(task_id)])
+    def confirm(self, task_id: str) -> bool:
+        """State that the message of the task has been sent; False when the record is gone by now."""
+        return bool(self._confirm([_record(task_id)]))
 
-    def discard(self, task_id: str, user: str) -> None:
-        """Forget a task whose message could not be sent."""
-        self._discard([_record(task_id), _index(user), _OPEN], [task_id])
+    def discard(self, task_id: str, user: str) -> bool:
+        """Forget a task whose message could not be sent; False when it was, and somebody has taken it."""
+        return bool(self._discard([_record(task_id), _index(user), _OPEN], [task_id, Status.QUEUED.value]))
+
+    def failing(self, task_id: str, text: str) -> None:
+        """Note why a task could not be done so far, for when it is given up."""
+        self._failing([_record(task_id)], [json.dumps(text)])
 
     def find(self, task_id: str, user: str) -> Task:
         """The task; raises UnknownResource, or ForeignTask when it is another user's."""
@@ -118,11 +122,8 @@ class Tasks:
     def reclaim(self, task_id: str, *, attempts: int) -> Fate:
         """Decide what has become of a due task; a lost one now awaits its next attempt, up to `attempts`."""
         failed = json.dumps(f"The task was tried {attempts} times and has been given up")
-        arguments: list[Any] = [task_id, attempts, self._patience, Status.ERROR.value, failed]
-        fate = Fate(_word(self._reclaim([_record(task_id), _OPEN, _PASSED], arguments)))
-        if fate is Fate.UNCONFIRMED:
-            self.discard(task_id, _word(self._redis.hget(_record(task_id), "user")))
-        return fate
+        arguments: list[Any] = [task_id, attempts, self._patience, Status.ERROR.value, failed, _index("")]
+        return Fate(_word(self._reclaim([_record(task_id), _OPEN, _PASSED], arguments)))
 
     def message(self, task_id: str) -> tuple[dict[str, Any], int] | None:
         """The message of an open task and the number of its current attempt."""

@@ -37,6 +37,8 @@ class KeySet:
         age = time.monotonic() - self._fetched
         if age > _REFRESH_SECONDS or (key_id not in self._keys and age > _COOLDOWN_SECONDS):
             self._refresh()
+        if not self._keys:
+            raise ServiceUnavailable("The token issuer cannot be reached")
         return self._keys.get(key_id)
 
     def _refresh(self) -> None:
@@ -47,9 +49,8 @@ class KeySet:
                 self._keys = self._fetch()
             except (OSError, ValueError, jwt.PyJWTError) as wrong:
                 _LOG.warning("cannot fetch %s: %s", self._url, wrong)
-                if not self._keys:
-                    raise ServiceUnavailable("The token issuer cannot be reached") from None
-            self._fetched = time.monotonic()
+            finally:
+                self._fetched = time.monotonic()
 
     def _fetch(self) -> dict[str | None, jwt.PyJWK]:
         with urllib.request.urlopen(self._url, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 (the URL is a setting)

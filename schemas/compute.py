@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
-from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying
+from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
 from schemas.operation import Course, Operation, internal, operation
 
 FAILED = "Failed to retrieve jobs information"
@@ -183,7 +183,7 @@ class Paged(Operation):
     @field_validator("page_size")
     @classmethod
     def _positive(cls, text: str) -> str:
-        if text.isascii() and text.lstrip("-").isdigit() and int(text) < 1:
+        if whole_number(text, 1) < 1:
             raise saying("'pageSize' must be greater than 0")
         return text
 

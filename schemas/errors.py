@@ -3,7 +3,11 @@
 An error crosses the broker as the name of its class and its three texts (`error_to_wire`, `error_from_wire`).
 """
 
+import re
 from typing import Any, ClassVar, Self
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\xff]")
+_LONGEST_VALUE = 500
 
 
 class FirecrestError(Exception):
@@ -30,7 +34,7 @@ class FirecrestError(Exception):
         if self.header is None:
             return {}
         lines = (self.says or self.value or self.text).splitlines() or [""]
-        return {self.header: lines[0].encode("latin-1", "replace").decode("latin-1")}
+        return {self.header: _UNPRINTABLE.sub("?", lines[0][:_LONGEST_VALUE])}
 
     def body(self, description: str) -> dict[str, Any]:
         """The JSON body, `description` being what the operation says of its failures."""

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 _FORBIDDEN = re.compile(r"""[<>|;"'&\\()`\x00-\x1f]""")
 _JOB_ID = re.compile(r"\d+(?:\+\d+|_\d+|_\[\d+-\d+\])?", re.ASCII)
+_SIGNED_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -48,6 +49,11 @@ def _count(text: str) -> int:
     if not _WHOLE_NUMBER.fullmatch(harmless(text)):
         raise because("is not a whole number")
     return int(text)
+
+
+def whole_number(text: str, otherwise: int) -> int:
+    """The number that the text is, or `otherwise` when it is none."""
+    return int(text) if _SIGNED_NUMBER.fullmatch(text) else otherwise
 
 
 def _absent(value: Any) -> Any:

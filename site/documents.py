@@ -53,5 +53,6 @@ def _settings(site: Site) -> dict[str, object]:
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
         "broker": {"url": site.redis_url},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
+        "delegation": {"source_addresses": ["127.0.0.1/32"]},
         "storage": storage,
     }

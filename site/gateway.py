@@ -9,12 +9,20 @@ from program import Program
 
 BIN = REPOSITORY / ".venv" / "bin"
 SERVERS = ("redis", "sshd", "issuer", "radosgw", "slurmd-n1", "slurmd-n2", "slurmd-n3")
-QUEUES = "utilities,compute,beat"
+QUEUES = "utilities,compute"
 
 
 def programs(site: Site) -> list[Program]:
     """All processes of the gateway; they come back when they die."""
-    return [_api(site), _worker(site, "worker-1"), _worker(site, "worker-2"), _delegation(site), _beat(site), _flower(site)]
+    return [
+        _api(site),
+        _worker(site, "worker-1"),
+        _worker(site, "worker-2"),
+        _housekeeping(site),
+        _delegation(site),
+        _beat(site),
+        _flower(site),
+    ]
 
 
 def _api(site: Site) -> Program:
@@ -39,6 +47,10 @@ def _api(site: Site) -> Program:
 
 def _worker(site: Site, name: str) -> Program:
     return _celery_worker(site, name, app="workers.main", queues=QUEUES, concurrency=32)
+
+
+def _housekeeping(site: Site) -> Program:
+    return _celery_worker(site, "housekeeping", app="workers.main", queues="beat", concurrency=2)
 
 
 def _delegation(site: Site) -> Program:

@@ -28,6 +28,7 @@ from schemas.errors import (
     PermissionDenied,
     TimedOut,
 )
+from schemas.fields import whole_number
 from workers.failures import TIMED_OUT
 from workers.host import Command, Host
 from workers.performing import Scene, performs
@@ -81,9 +82,9 @@ def readable(op: Readable, host: Host, scene: Scene) -> None:
 @performs(SubmitUpload)
 def submit_upload(op: SubmitUpload, host: Host, scene: Scene) -> Submitted:
     """The job, submitted once from a folder of its own."""
-    receipts = _receipts(scene)
+    folder = _folder(scene)
     name = re.sub(r"\s", "_", posixpath.basename(op.file.name)) or "script"
-    return host.run(scheduler(scene).submit(_submission(op, scene, folder=receipts, script=name, content=scene.read(op.file))))
+    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=name, content=scene.read(op.file))))
 
 
 @performs(SubmitPath)
@@ -93,13 +94,13 @@ def submit_path(op: SubmitPath, host: Host, scene: Scene) -> Submitted:
     return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=posixpath.basename(op.target_path), content=None)))
 
 
-def _receipts(scene: Scene) -> str:
+def _folder(scene: Scene) -> str:
     return posixpath.join(scene.system.job_root, scene.user, "firecrest", scene.task_id)
 
 
 def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, script: str, content: bytes | None) -> Submission:
     return Submission(
-        receipts=_receipts(scene),
+        receipts=posixpath.join(_folder(scene), ".firecrest"),
         folder=folder,
         script=script,
         content=content,
@@ -172,17 +173,10 @@ def page(found: list[T], op: Paged) -> list[T]:
     """The part that the caller wants; raises CommandFailed when there is no such page."""
     if not op.page_size and not op.page_number:
         return found
-    size, number = _whole(op.page_size, _PAGE), _whole(op.page_number, 0)
+    size, number = whole_number(op.page_size, _PAGE), whole_number(op.page_number, 0)
     last = max(0, (len(found) - 1) // size)
     if number < 0:
         raise CommandFailed(f"pageNumber ({number}) cannot be a negative number")
     if number > last:
         raise CommandFailed(f"pageNumber ({number}) is greater than total pages ({last})")
     return found[number * size : (number + 1) * size]
-
-
-def _whole(text: str, otherwise: int) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        return otherwise

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready
+from redis.exceptions import ResponseError
 
 from broker.celery import QUEUES
 from broker.gateway import send_attempt
@@ -15,6 +16,7 @@ from schemas.settings import Settings
 from workers.reachability import answers
 
 _LOG = logging.getLogger(__name__)
+_BATCHES = 20
 
 
 class Sweeper:
@@ -28,16 +30,26 @@ class Sweeper:
     def sweep(self) -> None:
         """Look at all that is due; of what waits in a queue, ask that queue how far it has come."""
         waited_for: set[str] = set()
-        for task_id in self._tasks.due():
-            fate = self._tasks.reclaim(task_id, attempts=self._attempts)
-            if fate is Fate.LOST:
-                self._send_again(task_id)
-            elif fate is Fate.WAITING:
-                waited_for.add(self._tasks.service(task_id))
-            elif fate is Fate.ABANDONED:
-                _LOG.error("task %s was lost %s times and is given up", task_id, self._attempts)
+        for _ in range(_BATCHES):
+            if not (due := self._tasks.due()):
+                break
+            for task_id in due:
+                self._look_at(task_id, waited_for)
         for queue in waited_for:
             send_passage(self._app, self._tasks, queue)
+
+    def _look_at(self, task_id: str, waited_for: set[str]) -> None:
+        try:
+            fate = self._tasks.reclaim(task_id, attempts=self._attempts)
+        except ResponseError:
+            _LOG.exception("the record of task %s cannot be read", task_id)
+            return
+        if fate is Fate.LOST:
+            self._send_again(task_id)
+        elif fate is Fate.WAITING:
+            waited_for.add(self._tasks.service(task_id))
+        elif fate is Fate.ABANDONED:
+            _LOG.error("task %s was lost %s times and is given up", task_id, self._attempts)
 
     def _send_again(self, task_id: str) -> None:
         if found := self._tasks.message(task_id):

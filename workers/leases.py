@@ -5,8 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.exceptions import RedisError
-
 from broker.tasks import Attempt, Tasks
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ class Leases:
 
     def _start(self) -> None:
         with self._lock:
-            if self._renewer is None:
+            if self._renewer is None or not self._renewer.is_alive():
                 self._renewer = threading.Thread(target=self._renew, name="leases", daemon=True)
                 self._renewer.start()
 
@@ -46,5 +44,5 @@ class Leases:
                     if not self._tasks.renew(attempt, lease=self.seconds):
                         _LOG.warning("lost the lease on task %s", attempt.task_id)
                         self._held.discard(attempt)
-                except RedisError:
+                except Exception:  # noqa: BLE001 (the outermost frame of the thread; redis-py raises TypeError, too, when cut off)
                     _LOG.warning("cannot renew leases", exc_info=True)

@@ -174,6 +174,7 @@ class Tracked(_Performance):
             output = self.workshop.perform(self.operation, parameters, permit)
         except FirecrestError as failed:
             if failed.transient and self.operation.route.once:
+                self.workshop.tasks.failing(mine.task_id, failed.text or failed.says or failed.value or "")
                 self.workshop.tasks.renew(mine, lease=_PAUSE)
             else:
                 self._end(mine, Status.ERROR, failed.text or failed.says or failed.value, parameters)

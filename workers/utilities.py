@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from schemas.errors import CommandFailed, FirecrestError, PatternNotFound, SizeLimit
+from schemas.fields import whole_number
 from schemas.settings import Limits
 from schemas.utilities import (
     Download,
@@ -117,10 +118,7 @@ def unquoted(quoted: str) -> str:
 
 
 def _page(entries: Entries, op: Ls) -> Entries:
-    try:
-        size, number = int(op.page_size), int(op.page_number)
-    except ValueError:
-        return entries
+    size, number = whole_number(op.page_size, 0), whole_number(op.page_number, 0)
     start = (number - 1) * size
     return entries[start : start + size] if size > 0 and 0 <= start < len(entries) else entries
 
@@ -170,14 +168,21 @@ def _part(program: str, sign: str, op: Part, host: Host, limits: Limits) -> str:
 
 
 def _grepped(words: tuple[str, ...], op: Part, host: Host, limits: Limits) -> str:
-    return host.run(_utility(limits, *words, parse=lambda stdout: lines_with(op.grep, text(stdout))))
+    most = limits.utilities_max_file_size * _MEGABYTE
+
+    def parse(stdout: bytes) -> str:
+        if len(stdout) > most:
+            raise CommandFailed(f"Command output exceeded buffer limit ({most})")
+        return lines_with(op.grep, text(stdout))
+
+    return host.run(_utility(limits, *words, parse=parse))
 
 
 def lines_with(pattern: str | None, content: str) -> str:
     """The lines that contain the pattern, all when there is none; raises PatternNotFound when no line does."""
     if pattern is None:
         return content
-    found = [row for row in content.splitlines(keepends=True) if pattern in row]
+    found = [row for row in re.findall(r"[^\n]*\n|[^\n]+", content) if pattern in row]
     if not found:
         raise PatternNotFound("pattern not found")
     return "".join(found)

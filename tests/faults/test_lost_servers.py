@@ -82,6 +82,7 @@ def test_without_the_delegation_nobody_new_gets_in_and_nothing_is_lost(site: Sit
 
 def test_every_task_ends_when_beat_is_killed_too(site: Site, submissions: Submissions) -> None:
     os.kill(int(site.supervisor("pid", "beat")), signal.SIGKILL)
+    os.kill(int(site.supervisor("pid", "housekeeping")), signal.SIGKILL)
     os.kill(int(site.supervisor("pid", "worker-1")), signal.SIGKILL)
     submissions.submit_together(4)
 

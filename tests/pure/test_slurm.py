@@ -1,6 +1,8 @@
 """What Slurm 22.05 prints, recorded, as the gateway reads it."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,8 +75,58 @@ def test_a_submission_passes_everything_as_words() -> None:
     command = slurm.submit(submission(script="it's; odd", options=("--nohome",)))
 
     assert command.argv[-5:] == ("--account=a", "--chdir=/f", "--nohome", "--", "it's; odd")
-    assert "A=x, y" in command.argv
-    assert (command.stdin, command.repeatable) == (b"#!", True)
+    assert not any("A=x, y" in word for word in command.argv)
+    assert (command.stdin, command.repeatable) == (b"A=x, y\0#!", True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with stand-ins for sbatch and scontrol, which only these tests of the program around them use."""
+    for name, text in {
+        "sbatch": f'echo called >>{tmp_path}/calls; echo warning; echo "Submitted batch job 42"',
+        "scontrol": 'echo "   Command=/c"; echo "   StdOut=/o"; echo "   StdErr=/e"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def run(command: Command, folder: Path, *, stdin: bytes | None = None) -> Finished:
+    path = f"{folder}:{os.environ['PATH']}"
+    content = command.stdin if stdin is None else stdin
+    done = subprocess.run(command.argv, input=content, capture_output=True, check=False, env={**os.environ, "PATH": path})
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def in_folder(folder: Path, **changes) -> Command:
+    return slurm.submit(submission(receipts=f"{folder}/job/.firecrest", folder=f"{folder}/job", **changes))
+
+
+def calls(folder: Path) -> int:
+    found = folder / "calls"
+    return len(found.read_text().splitlines()) if found.exists() else 0
+
+
+def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> None:
+    command = in_folder(folder, environment={})
+
+    first, again = command.read(run(command, folder)), command.read(run(command, folder))
+
+    assert (first.jobid, first.job_file_out) == ("42", "/o")
+    assert first == again
+    assert calls(folder) == 1
+
+
+def test_a_script_that_came_in_part_is_not_submitted(folder: Path) -> None:
+    content = b"#!/bin/sh\n" + b"x" * 100_000
+    command = in_folder(folder, content=content)
+
+    with pytest.raises(StillUnderWay, match="only a part"):
+        command.read(run(command, folder, stdin=command.stdin[:40_000]))
+    assert calls(folder) == 0
+    assert command.read(run(command, folder)).jobid == "42"
+    assert (folder / "job" / "s.sh").read_bytes() == content
+    assert sorted(path.name for path in (folder / "job" / ".firecrest").iterdir()) == ["lock", "receipt", "refused"]
 
 
 def receipt(command: Command, said: str, record: str) -> bytes:

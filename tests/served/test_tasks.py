@@ -105,8 +105,43 @@ def test_a_task_that_waits_in_its_queue_is_not_lost_until_the_queue_has_passed_i
 def test_a_task_whose_sending_was_never_confirmed_is_forgotten(tasks: Tasks) -> None:
     task = made(tasks, confirmed=False)
 
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.WAITING
+    tasks.passed("compute", tasks.ask("compute"))
     assert tasks.reclaim(task.task_id, attempts=3) is Fate.UNCONFIRMED
     assert tasks.of("ann") == []
+    assert not tasks.confirm(task.task_id)
+
+
+def test_a_task_that_somebody_has_taken_is_not_discarded(tasks: Tasks) -> None:
+    task = made(tasks, confirmed=False)
+    tasks.accept(attempt(task), lease=60)
+
+    assert not tasks.discard(task.task_id, "ann")
+    assert tasks.of("ann") == [tasks.find(task.task_id, "ann")]
+
+
+def test_taking_a_task_twice_is_taking_it_once(tasks: Tasks) -> None:
+    task = made(tasks)
+
+    assert tasks.accept(attempt(task), lease=60)
+    assert tasks.accept(attempt(task), lease=60)
+
+
+def test_a_task_that_nobody_ever_took_is_never_given_up(tasks: Tasks) -> None:
+    task = made(tasks)
+
+    for _ in range(5):
+        tasks.passed("compute", tasks.ask("compute"))
+        assert tasks.reclaim(task.task_id, attempts=3) is Fate.LOST
+
+
+def test_a_task_that_is_given_up_says_why_it_could_not_be_done(tasks: Tasks) -> None:
+    task = made(tasks)
+    tasks.accept(attempt(task), lease=0)
+    tasks.failing(task.task_id, "Machine is not available")
+
+    assert tasks.reclaim(task.task_id, attempts=1) is Fate.ABANDONED
+    assert tasks.find(task.task_id, "ann").data == "Machine is not available"
 
 
 def test_a_task_that_is_lost_too_often_ends_with_an_error_that_says_so(tasks: Tasks) -> None:

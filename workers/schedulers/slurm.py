@@ -17,38 +17,48 @@ from workers.schedulers.scheduler import Queued, Submission
 
 _STILL_SUBMITTING = 75
 _NONE = "(null)"
+_WIDEST = 10  # of the numbers in file names, says sbatch(1)
 
 
-# Runs at most one sbatch per receipts folder however often it is called: a constant program, its data are arguments.
-# A lost connection must not stop it between sbatch and receipt, hence the trap; LC_ALL is the gateway's, not the job's.
+# Runs at most one sbatch per receipts folder however often it is called: a constant program, its data are arguments and
+# stdin (the variables, then the script), which is taken only whole. A lost connection must not stop it between sbatch and
+# receipt, hence the trap; the receipt's block is written beforehand, so that no full disk can keep the job id out of it;
+# LC_ALL is the gateway's, not the job's.
 _SUBMIT = r"""
-receipts=$1 folder=$2 script=$3 given=$4 mark=$5 variables=$6; shift 6
+receipts=$1 folder=$2 script=$3 given=$4 mark=$5 variables=$6 size=$7; shift 7
 trap '' HUP PIPE TERM
 receipt() {
   id=
-  [ -f "$receipts/.receipt" ] || return 1
+  [ -f "$receipts/receipt" ] || return 1
   while IFS= read -r line; do
     case $line in *[Ss]'ubmitted batch job '[0-9]*) id=${line##*'ubmitted batch job '} id=${id%%[!0-9]*} ;; esac
-  done <"$receipts/.receipt"
+  done <"$receipts/receipt"
   [ -n "$id" ]
 }
 [ -d "$receipts" ] || mkdir -p -- "$receipts" || exit
-exec 9>"$receipts/.lock" || exit
-flock -w 30 9 || { echo 'another attempt is still submitting' >&2; exit 75; }
+incoming=$receipts/incoming.$$ environment=$receipts/environment
+if [ "$size" -gt 0 ]; then
+  (umask 077; cat >"$incoming") || exit
+  [ "$(wc -c <"$incoming")" -eq "$size" ] || { rm -f -- "$incoming"; echo 'only a part of the script came' >&2; exit 75; }
+fi
+exec 9>"$receipts/lock" || exit
+flock -w 30 -E 75 9 || { code=$?; rm -f -- "$incoming"; echo 'the lock cannot be had' >&2; exit $code; }
 if ! receipt; then
-  if [ "$given" = 1 ]; then cat >"$folder/$script" || exit; fi
+  if [ "$given" = 1 ]; then tail -c "+$((variables + 1))" <"$incoming" >"$folder/$script" || exit; fi
   unset LC_ALL
   if [ "$variables" -gt 0 ]; then
-    { env -0; i=0; for pair; do [ $i -lt "$variables" ] && printf '%s\0' "$pair"; i=$((i + 1)); done; } >"$receipts/.environment" || exit
-    shift "$variables"
+    (umask 077; { env -0 && head -c "$variables" <"$incoming"; } >"$environment") || exit
     sbatch=$1; shift
-    set -- "$sbatch" "--export-file=$receipts/.environment" "$@"
+    set -- "$sbatch" "--export-file=$environment" "$@"
   fi
-  "$@" >"$receipts/.receipt" 2>"$receipts/.refused" </dev/null 9>&- || { code=$?; cat "$receipts/.refused" >&2; exit $code; }
+  printf '%4096s\n' '' >"$receipts/receipt" || exit
+  "$@" 1<>"$receipts/receipt" 2>"$receipts/refused" </dev/null 9>&- ||
+    { code=$?; rm -f -- "$incoming" "$environment"; cat "$receipts/refused" >&2; exit $code; }
   receipt || { echo 'sbatch did not tell the job id' >&2; exit 1; }
 fi
+rm -f -- "$incoming" "$environment"
 printf '%s\n%s\n' "$id" "$mark"
-scontrol show job "$id" 2>&1 || :
+timeout 10 scontrol show job "$id" 2>&1 || :
 """
 
 
@@ -57,10 +67,12 @@ def submit(job: Submission) -> Command[Submitted]:
     mark = secrets.token_hex(16)
     account = [f"--account={job.account}"] if job.account else []
     sbatch = ["sbatch", *account, f"--chdir={job.folder}", *job.options, "--", job.script]
-    pairs = [f"{name}={value}" for name, value in job.environment.items()]
+    variables = "".join(f"{name}={value}\0" for name, value in job.environment.items()).encode()
+    stdin = variables + (job.content or b"")
     given = "0" if job.content is None else "1"
-    words = ("sh", "-c", _SUBMIT, "sh", job.receipts, job.folder, job.script, given, mark, str(len(pairs)), *pairs, *sbatch)
-    return Command(words, partial(_submitted, mark=mark), stdin=job.content or b"", repeatable=True, fails=_refused)
+    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(len(stdin)))
+    words = ("sh", "-c", _SUBMIT, "sh", *facts, *sbatch)
+    return Command(words, partial(_submitted, mark=mark), stdin=stdin, repeatable=True, fails=_refused)
 
 
 def _submitted(stdout: bytes, *, mark: str) -> Submitted:
@@ -138,13 +150,15 @@ def _filled(path: str, known: dict[str, str]) -> str:
         if letter == "%":
             return "%"
         found = known.get(letter)
-        return match[0] if found is None else found.zfill(int(width or 0)) if found.isdigit() else found
+        return match[0] if found is None else found.zfill(min(int(width or 0), _WIDEST)) if found.isdigit() else found
 
-    return re.sub(r"%(\d*)([a-zA-Z%])", value, path)
+    return re.sub(r"%(\d{0,9})([a-zA-Z%])", value, path)
 
 
 # Prints the last bytes of each file, each followed by a mark; what cannot be read counts as empty.
-_TAILS = 'mark=$1 bytes=$2; shift 2; for path; do tail -c "$bytes" -- "$path" 2>/dev/null; printf %s "$mark"; done'
+_TAILS = (
+    'mark=$1 bytes=$2; shift 2; for path; do [ -f "$path" ] && timeout 5 tail -c "$bytes" -- "$path" 2>/dev/null; printf %s "$mark"; done'
+)
 
 
 def tails(paths: Sequence[str], *, count: int) -> Command[list[str]]:
