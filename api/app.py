@@ -67,10 +67,9 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
 
 def _with_its_body_read(response: Response) -> Response:
     # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
-    # Who did not say who they are is not waited for.
-    if response.status_code == Unauthorized.status:
-        return response
-    body, left = request.environ["wsgi.input"], _MOST_DRAINED
+    # From those who did not show who they are, little is taken.
+    strangers = response.status_code == Unauthorized.status
+    body, left = request.environ["wsgi.input"], MEGABYTE if strangers else _MOST_DRAINED
     with suppress(OSError):
         while left > 0 and (chunk := body.read(_SLACK)):
             left -= len(chunk)
