@@ -2,6 +2,7 @@
 # What a user does with the gateway, with the unmodified pyfirecrest CLI: `./run demo` starts everything first.
 set -eu
 cd "$(dirname "$0")/.."
+# shellcheck source=/dev/null
 . ./.site/client.env
 PATH=$PWD/.venv/bin:$PATH
 COLUMNS=${COLUMNS:-120}
