@@ -4,7 +4,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_restx import Api
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -67,9 +67,9 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
 
 def _with_its_body_read(response: Response) -> Response:
     # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
-    # From those who did not show who they are, little is taken.
+    # From those who did not show who they are no more is taken than any request may hold.
     strangers = response.status_code == Unauthorized.status
-    body, left = request.environ["wsgi.input"], MEGABYTE if strangers else _MOST_DRAINED
+    body, left = request.environ["wsgi.input"], current_app.config["MAX_CONTENT_LENGTH"] if strangers else _MOST_DRAINED
     with suppress(OSError):
         while left > 0 and (chunk := body.read(_SLACK)):
             left -= len(chunk)
