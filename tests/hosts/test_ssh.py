@@ -173,6 +173,15 @@ def test_a_caller_waits_for_a_session_no_longer_than_its_patience(make_pool: Mak
     assert host.run(raw("echo", "ok")) == b"ok\n"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT means KeyboardInterrupt, in a process that was started in the background too."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_caller_that_gives_up_leaves_no_shell_behind(make_pool: MakePool, shared_sshd: OwnSshd, shared: Path) -> None:
     host = entered(make_pool(), shared_sshd)
     gate = Gate(shared)
