@@ -116,7 +116,7 @@ def over(site: Site) -> Callable[[str], None]:
 def accounted(site: Site) -> Callable[..., list[str]]:
     """Fields of jobs in the accounting records, once these tell the fields of all of them (slurmctld tells slurmdbd every five seconds)."""
 
-    def wait(fields: str, *jobs: str, ready: str = "COMPLETED|FAILED|CANCELLED|PENDING") -> list[str]:
+    def wait(fields: str, *jobs: str, ready: str = "COMPLETED|FAILED|CANCELLED") -> list[str]:
         def rows() -> list[str]:
             format_ = f"--format=jobname,state,{fields}"
             found = site.slurm("sacct", "-Xnp", format_, f"--jobs={','.join(jobs)}").splitlines()

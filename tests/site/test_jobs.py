@@ -251,7 +251,7 @@ def test_a_job_s_name_may_hold_anything_in_the_accounting_records(site: Site, al
     # slurmdbd itself keeps double quotes as backquotes, and only letters of its database's character set
     names = [name for name in NAMES if name.isascii() and '"' not in name]
     jobs = {directly(site, "--hold", f"--job-name={name}"): name for name in names}
-    accounted("jobid", *jobs)
+    accounted("jobid", *jobs, ready="PENDING")
     known = done(alice, "/compute/acct", jobs=",".join(jobs))
     assert {shown["jobid"]: shown["name"] for shown in known} == jobs
     assert {(shown["state"], shown["user"]) for shown in known} == {("PENDING", "fcalice")}

@@ -223,6 +223,11 @@ def canary(folder: Folder) -> str:
     return f"{folder.path}/canary-{secrets.token_hex(4)}"
 
 
+def known_jobs(site: Site) -> set[str]:
+    """The ids of all jobs that Slurm still knows."""
+    return set(site.slurm("squeue", "--noheader", "--states=all", "--format=%i").split())
+
+
 @pytest.mark.parametrize("case", FORGERIES)
 def test_a_forged_call_does_nothing(mkdir: Forger, folder: Folder, case: str) -> None:
     """The message names a directory of its own, its grant is altered to match."""
@@ -279,26 +284,26 @@ def test_what_the_api_signs_is_done_while_its_time_lasts_and_not_after(site: Sit
 def test_a_forged_submission_starts_nothing_and_changes_no_record(site: Site, submission: Forger, folder: Folder, case: str) -> None:
     redis = site.redis()
     before = records(redis)
-    jobs = site.slurm("squeue", "--noheader", "--states=all", "--format=%i")
+    jobs = known_jobs(site)
     for attempt in (1, 2):
         submission.send(attempt=attempt, **FORGERIES[case](submission))
     submission.send(parameters=submission.parameters | {"targetPath": canary(folder)})
     submission.refused()
     after = records(redis)
     assert {key: after[key] for key in before} == before
-    assert site.slurm("squeue", "--noheader", "--states=all", "--format=%i") == jobs
+    assert known_jobs(site) <= jobs
     assert Path(folder.path, "mark").read_text() == "fcalice\n"
 
 
 def test_a_real_submission_sent_again_makes_no_second_job(site: Site, submission: Forger, folder: Folder) -> None:
     redis, task = site.redis(), f"task:{submission.message['headers']['id']}"
     before = redis.hgetall(task)
-    jobs = site.slurm("squeue", "--noheader", "--states=all", "--format=%i")
+    jobs = known_jobs(site)
     for attempt in (1, 2, 3):
         submission.send(attempt=attempt)
     submission.refused()
     assert redis.hgetall(task) == before
-    assert site.slurm("squeue", "--noheader", "--states=all", "--format=%i") == jobs
+    assert known_jobs(site) <= jobs
     assert Path(folder.path, "mark").read_text() == "fcalice\n"
 
 
@@ -312,11 +317,11 @@ def test_a_forged_record_lets_nobody_submit_as_another(site: Site, submission: F
         | {"user": "fcbob", "status": "100", "attempt": 1, "holder": ""},
     )  # type: ignore[arg-type]
     before = redis.hgetall(f"task:{task_id}")
-    jobs = site.slurm("squeue", "--noheader", "--states=all", "--format=%i")
+    jobs = known_jobs(site)
     submission.send(task_id=task_id, grant=submission.signed(user="fcbob", task_id=task_id), attempt=1)
     submission.refused()
     assert redis.hgetall(f"task:{task_id}") == before
-    assert site.slurm("squeue", "--noheader", "--states=all", "--format=%i") == jobs
+    assert known_jobs(site) <= jobs
     redis.delete(f"task:{task_id}")
 
 
