@@ -18,6 +18,7 @@ from deploy.parts import PARTS
 from deploy.setup import main as set_up
 from schemas.settings import Settings
 from tests.documents.sections import ROOT
+from tests.real_site import not_here
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -48,7 +49,7 @@ def _mounts(service: dict[str, Any]) -> dict[str, str]:
 def test_compose_follows_the_compose_specification() -> None:
     checker = shutil.which("check-jsonschema", path=str(ROOT / ".venv" / "bin"))
     if checker is None:
-        pytest.skip("check-jsonschema is not installed")
+        not_here("check-jsonschema is not installed")
     words = [checker, "--builtin-schema", "vendor.compose-spec", str(ROOT / "docker-compose.yml")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -57,7 +58,7 @@ def test_compose_follows_the_compose_specification() -> None:
 def test_the_dockerfile_passes_hadolint() -> None:
     linter = shutil.which("hadolint", path=str(ROOT / ".venv" / "bin"))
     if linter is None:
-        pytest.skip("hadolint is not installed")
+        not_here("hadolint is not installed")
     done = subprocess.run([linter, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import AccessDenied
+from tests.real_site import not_here
 from workers.certificates import CertificateRequest, UserKey, check_user, expiry, new_serial, sign
 
 CA = Ed25519PrivateKey.generate()
@@ -167,8 +168,9 @@ def test_the_end_of_what_is_no_certificate_is_not_told() -> None:
         expiry(KEY.public_line())
 
 
-@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 def test_openssh_reads_the_same(tmp_path: Path) -> None:
+    if not shutil.which("ssh-keygen"):
+        not_here("ssh-keygen is not installed")
     path = tmp_path / "key-cert.pub"
     path.write_text(certificate(sources=("10.0.0.0/8",)))
     shown = subprocess.run(["ssh-keygen", "-L", "-f", path], capture_output=True, check=True, text=True).stdout

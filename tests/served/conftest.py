@@ -24,7 +24,7 @@ from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import Unauthorized
 from schemas.settings import Settings
-from tests.real_site import eventually
+from tests.real_site import eventually, not_here
 from workers.app import create_worker
 from workers.host import LocalHost
 
@@ -44,7 +44,7 @@ def redis_url() -> Iterator[str]:
     """A Redis server of our own."""
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("redis-server is missing")
+        not_here("redis-server is missing")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

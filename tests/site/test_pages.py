@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV2SpecValidator, OpenAPIV31SpecValidat
 
 import api.app  # noqa: F401 (all operations)
 from schemas.operation import OPERATIONS
-from tests.real_site import Client, Site, eventually
+from tests.real_site import Client, Site, eventually, not_here
 
 CHROMIUM = (
     "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -28,7 +28,7 @@ Look = Callable[..., str]
 def look(tmp_path: Path) -> Look:
     """Opens a page in Chromium; gives its rendered DOM once it holds the words, and leaves a screenshot."""
     if not shutil.which(CHROMIUM[0]):
-        pytest.skip("chromium is not installed")
+        not_here("chromium is not installed")
 
     def browse(url: str, *words: str, before: Callable[[], object] = lambda: None) -> str:
         def run(*more: str) -> str:
