@@ -2,6 +2,8 @@
 
 import posixpath
 import re
+import secrets
+from collections.abc import Sequence
 from typing import TypeVar
 
 from schemas.compute import (
@@ -34,7 +36,6 @@ from workers.host import Command, Host
 from workers.performing import Scene, performs
 from workers.schedulers import SCHEDULERS
 from workers.schedulers.scheduler import Queued, Scheduler, Submission
-from workers.schedulers.slurm import tails
 
 _SHOWN = "Job info returned successfully"
 _HIDDEN = "File information is not available when `userJobs` is False"
@@ -133,6 +134,22 @@ def _with_output(found: list[Queued], host: Host, scene: Scene) -> list[Job]:
     found_ends: list[str] = host.run(tails(paths, count=scene.limits.tail_bytes)) if paths else []
     ends = iter(found_ends)
     return [_job(job, out=next(ends), err=next(ends)) if job.has_output else _job(job, out="", err="") for job in found]
+
+
+# Prints the last bytes of each file, each followed by a mark; what cannot be read counts as empty.
+_TAILS = (
+    'mark=$1 bytes=$2; shift 2; for path; do [ -f "$path" ] && timeout 5 tail -c "$bytes" -- "$path" 2>/dev/null; printf %s "$mark"; done'
+)
+
+
+def tails(paths: Sequence[str], *, count: int) -> Command[list[str]]:
+    """The last `count` bytes of each file, without the final newline."""
+    mark = secrets.token_hex(16)
+
+    def parse(stdout: bytes) -> list[str]:
+        return [text.removesuffix("\n") for text in stdout.decode(errors="replace").split(mark)[:-1]]
+
+    return Command(("sh", "-c", _TAILS, "sh", mark, str(count), *paths), parse, repeatable=True)
 
 
 def _job(job: Queued, *, out: str, err: str) -> Job:

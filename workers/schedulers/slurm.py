@@ -6,7 +6,7 @@ Fields are separated by a token that nobody can guess, since job names may hold 
 import posixpath
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 from schemas.compute import AccountedJob, Submitted
@@ -153,22 +153,6 @@ def _filled(path: str, known: dict[str, str]) -> str:
         return match[0] if found is None else found.zfill(min(int(width or 0), _WIDEST)) if found.isdigit() else found
 
     return re.sub(r"%(\d{0,9})([a-zA-Z%])", value, path)
-
-
-# Prints the last bytes of each file, each followed by a mark; what cannot be read counts as empty.
-_TAILS = (
-    'mark=$1 bytes=$2; shift 2; for path; do [ -f "$path" ] && timeout 5 tail -c "$bytes" -- "$path" 2>/dev/null; printf %s "$mark"; done'
-)
-
-
-def tails(paths: Sequence[str], *, count: int) -> Command[list[str]]:
-    """The last `count` bytes of each file, without the final newline."""
-    mark = secrets.token_hex(16)
-
-    def parse(stdout: bytes) -> list[str]:
-        return [text.removesuffix("\n") for text in stdout.decode(errors="replace").split(mark)[:-1]]
-
-    return Command(("sh", "-c", _TAILS, "sh", mark, str(count), *paths), parse, repeatable=True)
 
 
 def cancel(ids: str) -> Command[str]:
