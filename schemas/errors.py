@@ -41,10 +41,6 @@ class FirecrestError(Exception):
         shown = self.description if self.description is not None else description
         return {"description": shown, **({"error": self.text} if self.text else {})}
 
-    def with_text(self, text: str) -> Self:
-        """The same failure with another `error`."""
-        return type(self)(text, says=self.says, description=self.description)
-
     def told_by_header(self) -> Self:
         """The same failure without `error`."""
         return type(self)(says=self.says or self.value or self.text, description=self.description)
