@@ -20,7 +20,7 @@ Managed = Reservations | CreateReservation | UpdateReservation | DeleteReservati
 _TOOLS: MappingProxyType[str, Callable[[Managed], tuple[str, ...]]] = MappingProxyType({"slurm": scontrol.reservation})
 
 _PREFIXES = re.compile(r"\A(?:(?:timeout|rsvmgmt|Error):\s*)+")
-# "Invalid user id" is what Slurm 22.05 says to who may not manage reservations; newer ones say "Access/permission denied"
+# "Invalid user id" is what Slurm 22.05 says to whoever may not manage reservations
 _DENIALS = ("Permission", "permission denied", "SystemAdministrator", "Invalid user id")
 
 

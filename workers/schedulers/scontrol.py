@@ -33,7 +33,7 @@ def _record(line: str) -> dict[str, str]:
 def reservation(op: Reservations | CreateReservation | UpdateReservation | DeleteReservation) -> tuple[str, ...]:
     """The command line for an operation on reservations.
 
-    An update does not name the features: Slurm refuses to change them, even to what they are (slurmctld/reservation.c).
+    An update does not name the features: Slurm (seen with 22.05) refuses to change them, even to what they are.
     """
     match op:
         case Reservations():
