@@ -33,7 +33,7 @@ def system_name(operation: type[Operation], settings: Settings) -> str:
     if not route.on_system:
         return ""
     name = request.headers.get("X-Machine-Name", "")
-    if not name and route.unnamed_is_error:
+    if not name and (route.unnamed_is_error or route.fails_is_error):
         raise NoMachine("No machine name given")
     if not name:
         raise NoMachine(description="No machine name given")
