@@ -1,5 +1,6 @@
 """docker-compose.yml, the Dockerfile and deploy/ hold together; there is no engine here to start them."""
 
+import os
 import fnmatch
 import re
 import shutil
@@ -34,10 +35,12 @@ def volumes(tmp_path_factory):
     root = tmp_path_factory.mktemp("volumes")
     for name in FOLDERS:
         (root / name).mkdir()
+    before = os.umask(0o077)
     set_up(root)
     first = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     set_up(root)
     assert first == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    os.umask(before)
     return root
 
 
