@@ -1,7 +1,7 @@
 """docker-compose.yml, the Dockerfile and deploy/ hold together; there is no engine here to start them."""
 
-import os
 import fnmatch
+import os
 import re
 import shutil
 import stat
