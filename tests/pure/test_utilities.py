@@ -3,7 +3,8 @@
 import pytest
 
 from schemas.errors import CommandFailed, PatternNotFound
-from workers.utilities import identities, lines_with, listing, text, unquoted
+from workers.listing import listing, unquoted
+from workers.utilities import identities, lines_with, text
 
 RECURSIVE = b"""\
 "/data":
