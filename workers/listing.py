@@ -50,7 +50,7 @@ def listing(stdout: bytes) -> list[File]:
         if heading := _HEADING.fullmatch(row):
             folder = unquoted(heading[1])
             root = folder if root is None else root
-            prefix = "" if folder == root else folder.removeprefix(root).lstrip("/") + "/"
+            prefix = "" if folder == root else folder.removeprefix(root.rstrip("/")).lstrip("/") + "/"
         elif match := _ENTRY.fullmatch(row):
             entries.append(_file(match, prefix))
         elif not _NEITHER.fullmatch(row):

@@ -166,7 +166,7 @@ def test_only_line_feeds_end_the_rows_of_a_listing() -> None:
     assert rows(b"") == []
 
 
-@pytest.mark.parametrize("root", ["/", "/a", "a", ".", "./a/", "/a/../a"])
+@pytest.mark.parametrize("root", ["/", "/a", "a", ".", "./a/", "./a//", "/a/../a"])
 def test_names_in_subdirectories_start_at_the_directory(root: str) -> None:
     nested = f"{root.rstrip('/')}/sub dir"
     found = listing(f'"{root}":\ntotal 0\n\n"{nested}":\ntotal 0\n-rw-r--r-- 1 a b 5 2026-01-02T03:04:05 "f"\n'.encode())

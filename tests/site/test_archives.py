@@ -139,6 +139,15 @@ def test_other_formats_are_refused(alice: Client, folder: Folder, name: str, opt
     assert not [header for header in answer.headers if header.startswith("X-")]
 
 
+def test_what_takes_too_long_is_told_as_clients_know_it(alice: Client, folder: Folder) -> None:
+    os.mkfifo(f"{folder.path}/endless.tar")
+    Path(folder.path, "endless.tar").chmod(0o666)
+    answer = extract(alice, f"{folder.path}/endless.tar", folder.path)
+    text = "Command has finished with timeout signal"
+    assert (answer.status_code, answer.json()) == (400, {"description": "Error on extract operation", "error": text})
+    assert answer.headers["X-Timeout"] == text
+
+
 def test_a_compressed_file_that_is_no_archive_is_not_said_to_be_extracted(alice: Client, folder: Folder) -> None:
     place = folder.folder("place")
     for size, error in ((1, "There are no files in"), (5000, "This does not look like a tar archive")):
