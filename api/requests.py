@@ -88,6 +88,8 @@ def refusal(operation: type[Operation], wrong: ValidationError) -> FirecrestErro
     kind = InvalidEnvironment if manner.status == InvalidEnvironment.status else InvalidParameter
     if first["type"] == "saying":
         return kind(first["msg"], description=manner.description)
+    if first["type"] == "missing" and manner.missing:
+        return kind(manner.missing, description=manner.description)
     reason = first["msg"] if first["type"] == "reason" else "not specified" if first["type"] == "missing" else "is not valid"
     return kind(manner.error.format(field=name, reason=reason), description=manner.description)
 
