@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.compute import JobRequest
 from schemas.errors import CommandFailed, StillUnderWay
 from workers.host import Command, Finished
 from workers.schedulers import slurm
@@ -64,8 +65,7 @@ def submission(**changes) -> Submission:
         "folder": "/f",
         "script": "s.sh",
         "content": b"#!",
-        "account": "a",
-        "environment": {"A": "x, y"},
+        "request": JobRequest(account="a", env={"A": "x, y"}),
         "options": (),
     }
     return Submission(**{**facts, **changes})
@@ -108,7 +108,7 @@ def calls(folder: Path) -> int:
 
 
 def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> None:
-    command = in_folder(folder, environment={})
+    command = in_folder(folder, request=JobRequest())
 
     first, again = command.read(run(command, folder)), command.read(run(command, folder))
 
