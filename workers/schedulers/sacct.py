@@ -108,12 +108,17 @@ def _clock(seconds: int) -> str:
 
 
 def _merged(known: list[AccountedJob], live: list[AccountedJob]) -> list[AccountedJob]:
-    """What has ended as the accounting has it, everything else as slurmctld has it, if it does."""
-    over = [job for job in known if _ended(job)]
-    told = {job.jobid for job in over} | {root(job.jobid) for job in over if "[" in job.jobid}
+    """What is settled as the accounting has it, everything else as slurmctld has it, if it does."""
+    settled = [job for job in known if _settled(job)]
+    told = {job.jobid for job in settled} | {root(job.jobid) for job in settled if "[" in job.jobid}
     news = [job for job in live if job.jobid not in told]
     roots = {root(job.jobid) for job in news}
-    return [job for job in known if _ended(job) or root(job.jobid) not in roots] + news
+    return [job for job in known if _settled(job) or root(job.jobid) not in roots] + news
+
+
+def _settled(job: AccountedJob) -> bool:
+    """Whether nothing more will be told; slurmdbd has jobs without partition and name until it hears of their submission."""
+    return _ended(job) and bool(job.partition)
 
 
 def _ended(job: AccountedJob) -> bool:
