@@ -158,7 +158,12 @@ def _shown(*what: str, reading: Callable[[dict[str, str]], T]) -> Command[list[T
             raise CommandFailed(f"Slurm did not tell {missing} of {what[0]}") from None
 
     words = ("env", "SLURM_TIME_FORMAT=standard", "scontrol", "--all", "--oneliner", "show", *what)
-    return Command(words, parse, repeatable=True, fails=lambda _, message: CommandFailed(message))
+    return Command(words, parse, repeatable=True, fails=_unshown)
+
+
+def _unshown(_: int, said: str) -> FirecrestError:
+    """What scontrol says, which it prints among the records of what there is."""
+    return CommandFailed("\n".join(line for line in said.splitlines() if not re.match(r"\w+Name=", line)))
 
 
 def _node(record: dict[str, str]) -> Node:
