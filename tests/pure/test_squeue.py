@@ -138,6 +138,31 @@ def test_the_ends_of_files_are_read_and_what_is_no_file_is_empty(run: Run, tmp_p
     assert stat.S_ISFIFO(names["pipe"].stat().st_mode)
 
 
+def test_a_file_that_hangs_costs_only_what_comes_after_it(tmp_path: Path) -> None:
+    # "tail" hangs as it would on a file system that does not answer
+    for name, text in {
+        "tail": "case $* in *hangs) sleep 60 ;; *) echo read ;; esac",
+        "squeue": f"sed s/@SEP@/$1/g {tmp_path}/said",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("first", "hangs", "last"):
+        (tmp_path / name).write_text("something")
+    said(tmp_path, *({"jobid": name, "out": str(tmp_path / name)} for name in ("first", "hangs", "last")))
+    command = queue(ids=None, user=None, tails=Tails(9))
+    token = command.argv[5]
+    words = [word if word != "--noheader" else token for word in command.argv]
+
+    done = subprocess.run(
+        words, capture_output=True, check=False, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=30
+    )
+
+    jobs = command.read(Finished(done.returncode, done.stdout, done.stderr))
+    assert [(job.stdout, job.output) for job in jobs] == [
+        (str(tmp_path / name), text) for name, text in (("first", "read"), ("hangs", ""), ("last", ""))
+    ]
+
+
 def test_only_the_files_of_the_page_are_read_and_only_of_jobs_that_may_have_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("said")
     states = ("RUNNING", "PENDING", "CONFIGURING", "COMPLETING", "RUNNING", "RUNNING")
