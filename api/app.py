@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+import schemas.cluster
 import schemas.compute
 import schemas.reservations
 import schemas.status

@@ -86,12 +86,13 @@ def refusal(operation: type[Operation], wrong: ValidationError) -> FirecrestErro
     name = str(first["loc"][0]) if first["loc"] else ""
     manner = next((item for item in _field(operation, name).metadata if isinstance(item, Refusal)), Refusal())
     kind = InvalidEnvironment if manner.status == InvalidEnvironment.status else InvalidParameter
+    description = manner.description and manner.description.format(field=name)
     if first["type"] == "saying":
-        return kind(first["msg"], description=manner.description)
+        return kind(first["msg"], description=description)
     if first["type"] == "missing" and manner.missing:
-        return kind(manner.missing, description=manner.description)
+        return kind(manner.missing, description=description)
     reason = first["msg"] if first["type"] == "reason" else "not specified" if first["type"] == "missing" else "is not valid"
-    return kind(manner.error.format(field=name, reason=reason), description=manner.description)
+    return kind(manner.error.format(field=name, reason=reason, value=first["input"]), description=description)
 
 
 def _field(operation: type[Operation], alias: str) -> FieldInfo:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 _FORBIDDEN = re.compile(r"""[<>|;"'&\\()`\x00-\x1f]""")
-_JOB_ID = re.compile(r"\d+(?:\+\d+|_\d+|_\[\d+-\d+\])?", re.ASCII)
+_JOB_ID = re.compile(r"\d{1,18}(?:\+\d{1,18}|_\d{1,18}|_\[\d{1,18}-\d{1,18}\])?", re.ASCII)
 _SIGNED_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -17,7 +17,8 @@ _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 class Refusal:
     """How the refusal of a field is worded, where it is not `'<field>' <reason>` under the operation's own description.
 
-    `missing` are the words for a field that is not there, if they differ.
+    `missing` are the words for a field that is not there, if they differ. `{field}` stands for its name, in `error` also
+    `{value}` for what was sent and `{reason}` for what is wrong with it.
     """
 
     description: str | None = None

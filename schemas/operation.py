@@ -26,9 +26,10 @@ class Route:
     `says` is the description of its success, `fails` that of its failures, `envelope` the key of the answer that holds
     the output (None: the output is the whole answer). `probe` is performed, and waited for, before a deferred
     operation gets its task, `also` is a second path that leads to it, and `once` says that it is tried
-    again until its outcome is known, because it must be done exactly once. `unnamed_is_error` is where the contract
-    puts the lack of X-Machine-Name, and `fails_is_error` that it swaps the roles of `description` and `error` in what
-    is said of a failure. `verb` is empty for operations that only the service itself calls.
+    again until its outcome is known, because it must be done exactly once. `shared`: identical calls of one user that are
+    under way together may have one answer. `unnamed_is_error` is where the contract puts the lack of X-Machine-Name, and
+    `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure. `verb` is empty for
+    operations that only the service itself calls.
     """
 
     verb: str
@@ -43,6 +44,7 @@ class Route:
     probe: "Callable[[Any], Operation] | None" = None
     also: str = ""
     once: bool = False
+    shared: bool = False
     unnamed_is_error: bool = False
     fails_is_error: bool = False
 

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from schemas.grant import Grant, GrantError, GrantExpired
 from schemas.operation import Course, Operation, digest
 from schemas.settings import Limits, System
 from schemas.task import Status
+from workers.flights import Flights
 from workers.host import Host
 from workers.leases import Leases
 
@@ -70,6 +71,7 @@ class Workshop:
     limits: Limits
     find_system: FindSystem
     open_host: OpenHost
+    flights: Flights = field(default_factory=Flights)
 
     def admit(self, operation: type[Operation], parameters: dict[str, Any], *, grant: str, task_id: str) -> "Permit":
         """Leave to perform; raises GrantError when the API did not ask for just this, GrantExpired when it is too late."""
@@ -82,6 +84,12 @@ class Workshop:
 
     def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit") -> Any:
         """The output of an operation as JSON, or as bytes; raises FirecrestError and nothing else."""
+        if not operation.route.shared:
+            return self._perform(operation, parameters, permit)
+        key = (permit.grant.user, permit.system.name, operation, permit.grant.parameters)
+        return self.flights.share(key, partial(self._perform, operation, parameters, permit))
+
+    def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit") -> Any:
         scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs.read)
         try:
             host = self.open_host(permit.system, permit.grant, permit.text)

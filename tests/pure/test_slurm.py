@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.compute import JobRequest
 from schemas.errors import CommandFailed, StillUnderWay
 from workers.host import Command, Finished
 from workers.schedulers import slurm
@@ -15,57 +16,13 @@ from workers.schedulers.scheduler import Submission
 RECORDED = Path(__file__).parent / "recorded"
 
 
-def recorded(name: str, command: Command) -> bytes:
-    """A recording with the separator that the command asks for."""
-    separator = re.search(r"[0-9a-f]{16}", " ".join(command.argv))
-    return (RECORDED / name).read_bytes().replace(b"@SEP@", separator[0].encode())
-
-
-def test_the_queue_is_read_whatever_names_hold() -> None:
-    command = slurm.queue(ids=None, user="fcalice")
-
-    pending, running, defaulted, odd = command.parse(recorded("squeue.txt", command))
-
-    assert (pending.state, pending.has_output, pending.nodelist) == ("PENDING", False, "(JobArrayTaskLimit)")
-    assert (running.state, running.has_output, running.nodelist) == ("RUNNING", True, "n1")
-    assert (running.start_time, running.time, running.time_left, running.nodes) == ("2026-11-22T17:12:44", "0:01", "23:59:59", "1")
-    assert running.script == ""
-    assert running.stdout == "/home/fcalice/arr-0001-83.out"
-    assert defaulted.stdout == defaulted.stderr == "/home/fcalice/slurm-84_7.out"
-    assert (odd.name, odd.stdout) == ("na|me .:. é\nx", "/home/fcalice/slurm-85.out")
-
-
-def test_an_empty_queue_has_no_jobs() -> None:
-    assert slurm.queue(ids=None, user=None).parse(b"") == []
-    assert slurm.accounting(ids="", start="", end="").parse(b"") == []
-
-
-def test_accounting_is_read_whatever_names_hold() -> None:
-    command = slurm.accounting(ids="", start="", end="")
-
-    jobs = command.parse(recorded("sacct.txt", command))
-
-    assert jobs[0].name == "na|me .:. é\nx"
-    assert (jobs[0].state, jobs[-1].state, jobs[-1].exit_code) == ("CANCELLED by 1001", "COMPLETED", "0:0")
-    assert all(job.time == job.cpu_time and job.time_left == job.termination_time for job in jobs)
-
-
-def test_filters_are_words_of_their_own() -> None:
-    queue, accounting = slurm.queue(ids="1,2", user="ann"), slurm.accounting(ids="1", start="2026-01-01", end="")
-
-    assert {"--jobs=1,2", "--user=ann"} < set(queue.argv)
-    assert {"--jobs=1", "--starttime=2026-01-01"} < set(accounting.argv)
-    assert not any(word.startswith("--endtime") for word in accounting.argv)
-
-
 def submission(**changes) -> Submission:
     facts = {
         "receipts": "/r",
         "folder": "/f",
         "script": "s.sh",
         "content": b"#!",
-        "account": "a",
-        "environment": {"A": "x, y"},
+        "request": JobRequest(account="a", env={"A": "x, y"}),
         "options": (),
     }
     return Submission(**{**facts, **changes})
@@ -108,7 +65,7 @@ def calls(folder: Path) -> int:
 
 
 def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> None:
-    command = in_folder(folder, environment={})
+    command = in_folder(folder, request=JobRequest())
 
     first, again = command.read(run(command, folder)), command.read(run(command, folder))
 

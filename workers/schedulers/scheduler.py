@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from schemas.cluster import Node, Partition, Reservation
 from schemas.compute import AccountedJob, JobRequest, Submitted
 from workers.host import Command
 
-_WRITTEN_ONCE_STARTED = ("PENDING", "CONFIGURING")
+WRITTEN_ONCE_STARTED: Final = ("PENDING", "CONFIGURING")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Queued:
     @property
     def has_output(self) -> bool:
         """Whether the job may have written anything yet."""
-        return self.state not in _WRITTEN_ONCE_STARTED
+        return self.state not in WRITTEN_ONCE_STARTED
 
 
 @dataclass(frozen=True)
