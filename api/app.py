@@ -55,7 +55,7 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         security="token",
         catch_all_404s=True,
     )
-    desk = Desk(gateway, identity, Office(gateway.tasks, health, settings), settings)
+    desk = Desk(gateway, identity, Office(gateway, health, settings), settings)
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)

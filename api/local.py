@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.celery import SERVICES
-from broker.gateway import Caller
+from broker.gateway import Caller, Gateway
 from broker.health import Health
-from broker.tasks import Tasks as Records
 from schemas.operation import Operation
 from schemas.settings import Settings
 from schemas.status import Parameter, ParameterGroups, Parameters, Services, ServiceStatus, Systems, SystemStatus
-from schemas.tasks import OneTask, Tasks
+from schemas.task import Task
+from schemas.tasks import CancelTask, OneTask, Tasks
 
 VERSION = "1.16.6+celery.0.1"
 _MISSED_PERIODS = 3
@@ -22,7 +22,7 @@ _MISSED_PERIODS = 3
 class Office:
     """What local answers are made from."""
 
-    records: Records
+    gateway: Gateway
     health: Health
     settings: Settings
 
@@ -45,20 +45,32 @@ def answers(operation: type[Operation]) -> Callable[[Answer], Answer]:
 def tasks(op: Tasks, caller: Caller, office: Office) -> dict[str, Any]:
     """The caller's tasks by id, newest first."""
     ids = None if op.tasks is None else op.tasks.split(",")
-    return {task.task_id: task.shown() for task in office.records.of(caller.user, ids)}
+    since = op.since.timestamp() if op.since else 0
+    keep = op.wants if op.filters() else None
+    found = office.gateway.tasks.of(caller.user, ids, since=since, keep=keep, page=op.page())
+    return {task.task_id: task.shown() for task in found}
 
 
 @answers(OneTask)
 def one_task(op: OneTask, caller: Caller, office: Office) -> dict[str, Any]:
     """The task, if it is the caller's."""
-    task = office.records.find(op.task_id, caller.user)
+    return _alone(office.gateway.tasks.find(op.task_id, caller.user))
+
+
+@answers(CancelTask)
+def cancel(op: CancelTask, caller: Caller, office: Office) -> dict[str, Any]:
+    """The task, cancelled."""
+    return _alone(office.gateway.cancel(op.task_id, caller))
+
+
+def _alone(task: Task) -> dict[str, Any]:
     return {**task.shown(), "task_url": task.url()}
 
 
 @answers(Services)
 def services(op: Services, caller: Caller, office: Office) -> list[dict[str, Any]]:
     """Each service: available when a message has come through its queue lately."""
-    passages = office.records.passages()
+    passages = office.gateway.tasks.passages()
     oldest = time.time() - _MISSED_PERIODS * office.settings.engine.probe_seconds
     return [_service(name, alive=passages.get(name, 0) > oldest).model_dump() for name in SERVICES]
 

@@ -23,6 +23,7 @@ from workers.leases import Leases
 from workers.performing import OpenHost, Workshop, serve
 from workers.petitions import Petitioner
 from workers.ssh import SSHPool
+from workers.stopping import Stop
 
 
 def create_worker(settings: Settings, open_host: OpenHost | None = None) -> Celery:
@@ -52,7 +53,7 @@ def _over_ssh(app: Celery, settings: Settings) -> OpenHost:
     pool = SSHPool(settings.limits)
     worker_shutdown.connect(lambda **_: pool.close(), weak=False)
 
-    def enter(system: System, grant: Grant, text: str) -> Host:
-        return pool.host(system, grant.user, lambda public_key: petitioner.certify(public_key, text))
+    def enter(system: System, grant: Grant, text: str, stop: Stop) -> Host:
+        return pool.host(system, grant.user, lambda public_key: petitioner.certify(public_key, text), stop)
 
     return enter

@@ -15,7 +15,7 @@ from broker.blobs import Blobs
 from broker.grants import GrantVerifier
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
-from schemas.errors import CommandFailed, FirecrestError
+from schemas.errors import CommandFailed, FirecrestError, Stopped
 from schemas.fields import Upload
 from schemas.grant import Grant, GrantError, GrantExpired
 from schemas.operation import Course, Operation, digest
@@ -23,6 +23,7 @@ from schemas.settings import Limits, System
 from schemas.task import Status
 from workers.host import Host
 from workers.leases import Leases
+from workers.stopping import Stop
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 1
@@ -42,7 +43,7 @@ class Scene:
 
 
 Performer = Callable[[Any, Host, Scene], Any]
-OpenHost = Callable[[System, Grant, str], Host]
+OpenHost = Callable[[System, Grant, str, Stop], Host]
 FindSystem = Callable[[str], System | None]
 
 PERFORMERS: dict[type[Operation], Performer] = {}
@@ -80,11 +81,11 @@ class Workshop:
         granted.check_time()
         return Permit(granted, grant, system)
 
-    def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit") -> Any:
+    def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
         """The output of an operation as JSON, or as bytes; raises FirecrestError and nothing else."""
         scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs.read)
         try:
-            host = self.open_host(permit.system, permit.grant, permit.text)
+            host = self.open_host(permit.system, permit.grant, permit.text, stop)
             found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
             return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json")
         except FirecrestError:
@@ -95,9 +96,7 @@ class Workshop:
 
     def forget_uploads(self, operation: type[Operation], parameters: dict[str, Any]) -> None:
         """Drop the files that came with a call that is over."""
-        for _, value in operation.model_validate(parameters):
-            if isinstance(value, Upload):
-                self.blobs.drop(value.key)
+        self.blobs.forget(operation.model_validate(parameters))
 
 
 @cache
@@ -140,7 +139,7 @@ class Waited(_Performance):
         workshop, task_id = self.workshop, self.request.id
         permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id)
         try:
-            output = workshop.perform(self.operation, parameters, permit)
+            output = workshop.perform(self.operation, parameters, permit, Stop())
         except FirecrestError as failed:
             workshop.answers.fail(reply, task_id, failed)
             raise
@@ -166,12 +165,15 @@ class Tracked(_Performance):
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
             _LOG.warning("attempt %s of task %s is not due", attempt, mine.task_id)
             raise Ignore
-        with workshop.leases.held(mine):
-            self._finish(mine, parameters, permit)
+        with workshop.leases.held(mine) as lost:
+            self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())
 
-    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit) -> None:
+    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
         try:
-            output = self.workshop.perform(self.operation, parameters, permit)
+            output = self.workshop.perform(self.operation, parameters, permit, stop)
+        except Stopped:
+            _LOG.info("attempt %s of task %s was stopped", mine.number, mine.task_id)
+            raise
         except FirecrestError as failed:
             if failed.transient and self.operation.route.once:
                 self.workshop.tasks.failing(mine.task_id, failed.text or failed.says or failed.value or "")
