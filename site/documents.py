@@ -5,7 +5,7 @@ import shlex
 import yaml
 
 from facts import SYSTEM, Site, private, write_down
-from people import PEOPLE, Person
+from people import PEOPLE, PROBE_USER, Person
 from ssh_server import host_key
 
 
@@ -39,7 +39,11 @@ def _settings(site: Site) -> dict[str, object]:
         "host_keys": [host_key(site)],
         "scheduler": "slurm",
         "job_root": "/home",
-        "filesystems": [{"name": "home", "path": "/home", "description": "Home directories"}],
+        "filesystems": [
+            {"name": "home", "path": "/home", "description": "Home directories"},
+            {"name": "scratch", "path": str(site.layout.scratch), "description": "Scratch space"},
+        ],
+        "probe_user": PROBE_USER,
     }
     storage = {
         "private_url": site.s3_url,

@@ -64,3 +64,6 @@ class Scheduler(Protocol):
 
     def accounting(self, *, ids: str, start: str, end: str) -> Command[list[AccountedJob]]:
         """The jobs in the accounting records."""
+
+    def ping(self) -> Command[bool]:
+        """Whether the workload manager is there; a failure of the command means no."""

@@ -211,3 +211,8 @@ def _records(stdout: bytes, separator: str, width: int) -> Iterator[list[str]]:
     for start in range(0, len(fields) - width, width):
         first, *others = fields[start : start + width]
         yield [first.removeprefix("\n"), *others]
+
+
+def ping() -> Command[bool]:
+    """Whether a controller, the primary one or a backup, is up."""
+    return Command(("scontrol", "ping"), lambda stdout: b" is UP" in stdout, repeatable=True)
