@@ -59,12 +59,15 @@ class Prober:
         return {system.scheduler: well}
 
 
-# Looks into all directories at once, each within its own time, and ends in time whatever becomes of them: a process that
-# cannot even be killed keeps only the pipe open.
-_LOOK = (
-    'seconds=$1; shift; for path; do timeout -s KILL "$seconds" find -H "$path" -maxdepth 0 ! -empty -print0 2>/dev/null & done '
-    '| timeout "$((seconds + 1))" cat; exit 0'
-)
+# Looks for an entry in all directories at once, each within its own time, and ends in time whatever becomes of them: a
+# process that cannot even be killed keeps only the pipe open.
+_LOOK = r"""
+seconds=$1; shift
+for path; do
+  timeout -s KILL "$seconds" find -H "$path" -mindepth 1 -maxdepth 1 -printf '%H\0' -quit 2>/dev/null &
+done | timeout "$((seconds + 1))" cat
+exit 0
+"""
 
 
 def look_into(paths: Sequence[str], *, seconds: int) -> Command[dict[str, bool]]:
