@@ -39,7 +39,7 @@ class Desk:
         wanted = asked(operation, path, self.settings.limits)
         g.fails = wanted.op.fails()
         if operation.route.course is Course.LOCAL:
-            return _enveloped(operation, ANSWERS[operation](wanted.op, caller, self.office))
+            return _enveloped(wanted.op, ANSWERS[operation](wanted.op, caller, self.office))
         if operation.route.course is Course.DEFERRED:
             return self._deferred(wanted, caller, system)
         self._keep(wanted)
@@ -109,12 +109,12 @@ def _answer(op: Operation, output: Any) -> Reply:
         return send_file(
             io.BytesIO(output), "application/octet-stream", as_attachment=True, download_name=posixpath.basename(op.source_path)
         )
-    return _enveloped(type(op), output)
+    return _enveloped(op, output)
 
 
-def _enveloped(operation: type[Operation], output: Any) -> Reply:
-    route = operation.route
+def _enveloped(op: Operation, output: Any) -> Reply:
+    route = op.route
     if route.output is None:
         return None, route.status
     body = output if route.envelope is None else {route.envelope: output}
-    return ({"description": route.says, **body} if route.says else body), route.status
+    return ({"description": op.says(), **body} if route.says else body), route.status

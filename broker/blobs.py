@@ -8,6 +8,7 @@ from redis import Redis
 
 from schemas.errors import CommandFailed
 from schemas.fields import Upload
+from schemas.operation import Operation
 
 
 class BlobLost(CommandFailed):
@@ -40,6 +41,8 @@ class Blobs:
             raise BlobLost("the answer is gone")
         return content
 
-    def drop(self, key: str) -> None:
-        """Forget the bytes."""
-        self._redis.delete(f"blob:{key}")
+    def forget(self, op: Operation) -> None:
+        """Forget the files that came with a call."""
+        for _, value in op:
+            if isinstance(value, Upload):
+                self._redis.delete(f"blob:{value.key}")

@@ -53,6 +53,11 @@ class Route:
         """The service, which is also the queue: the first part of the path."""
         return self.path.split("/")[1]
 
+    @property
+    def stoppable(self) -> bool:
+        """Whether it may be cancelled after a worker has begun it."""
+        return not self.once
+
 
 class Operation(BaseModel):
     """The parameters of one call, named as clients name them; those in `hidden` are not shown to operators."""
@@ -75,6 +80,10 @@ class Operation(BaseModel):
         """The parameters as Flower and logs show them."""
         return repr({name: "…" if name in self.hidden else value for name, value in self.parameters().items()})
 
+    def says(self) -> str:
+        """What is said of this call when it succeeds."""
+        return self.route.says
+
     def fails(self) -> str:
         """What is said of this call when it fails."""
         return self.route.fails
@@ -87,6 +96,12 @@ def digest(parameters: dict[str, Any]) -> str:
 
 OPERATIONS: list[type[Operation]] = []
 INTERNAL: list[type[Operation]] = []
+
+
+def operation_named(task: str) -> type[Operation]:
+    """The operation that Celery knows by that name; raises KeyError."""
+    return {known.task(): known for known in (*OPERATIONS, *INTERNAL)}[task]
+
 
 Model = TypeVar("Model", bound=type[Operation])
 

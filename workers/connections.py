@@ -3,6 +3,7 @@
 import base64
 import logging
 import random
+import shlex
 import socket
 import time
 from contextlib import suppress
@@ -12,8 +13,8 @@ import paramiko
 
 from schemas.errors import AccessDenied, CommandFailed, MachineNotAvailable, TimedOut
 from schemas.settings import System
-from workers.host import Finished
-from workers.shells import LostError, NotStartedError, Shell, end, run_with_input
+from workers.host import Finished, killing
+from workers.shells import LostError, NotStartedError, Shell, closed_at, end, run_with_input
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,18 @@ class Connection:
             return run_with_input(session, line, stdin, deadline)
         finally:
             end(session)
+
+    def kill(self, shell: Shell, deadline: float) -> None:
+        """End a shell with all that runs in it. Where there is no room for a session more, that is left to its own time limit."""
+        try:
+            session = self._session(deadline)
+            with closed_at(deadline, session):
+                session.exec_command(shlex.join(killing(shell.number)))
+                session.recv_exit_status()
+        except (NoSessionError, NotStartedError, paramiko.SSHException, OSError, EOFError) as error:
+            logger.warning("a command that was to stop could not be killed: %s", error)
+        finally:
+            shell.close()
 
     def close(self) -> None:
         """Close all, at once."""

@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from schemas.errors import FirecrestError, InvalidParameter, TimedOut
 from workers.failures import failure
+from workers.stopping import Stop
 
 T = TypeVar("T")
 
@@ -77,22 +78,39 @@ class Host(Protocol):
     def run(self, command: Command[T]) -> T:
         """Run the command and read its output.
 
-        Raises what `Command.read` raises, TimedOut, MachineNotAvailable, AccessDenied or TooManyRequests.
+        Raises what `Command.read` raises, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests, or Stopped when told to stop.
         """
 
 
 class LocalHost:
     """This very machine, entered as whoever runs the worker."""
 
-    def __init__(self, patience: float = 15) -> None:
+    def __init__(self, patience: float = 15, stop: Stop | None = None) -> None:
         self._patience = patience
+        self._stop = stop or Stop()
 
     def run(self, command: Command[T]) -> T:
         """Run the command as a child process, through a shell as SSH does."""
         argv = ("/bin/sh", "-c", command.line())
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        with child, self._stop.ends(lambda: _kill_session(child.pid)):
+            stdout, stderr = self._communicate(child, command.stdin)
+        code = child.returncode if child.returncode >= 0 else 128 - child.returncode
+        return command.read(Finished(code, stdout, stderr))
+
+    def _communicate(self, child: "subprocess.Popen[bytes]", stdin: bytes) -> tuple[bytes, bytes]:
         try:
-            done = subprocess.run(argv, input=command.stdin, capture_output=True, check=False, timeout=self._patience)
+            return child.communicate(stdin, timeout=self._patience)
         except subprocess.TimeoutExpired:
+            child.kill()
             raise TimedOut("Command has finished with timeout signal") from None
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        return command.read(Finished(code, done.stdout, done.stderr))
+
+
+def killing(session: int) -> tuple[str, ...]:
+    """The command line that ends all processes of a session of the system's kernel."""
+    return ("pkill", "-TERM", "-s", str(session))
+
+
+def _kill_session(session: int) -> None:
+    subprocess.run(killing(session), check=False)

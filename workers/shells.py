@@ -30,7 +30,7 @@ class LostError(Exception):
 
 
 class Shell:
-    """A session with an `sh` in it that waits for commands."""
+    """A session with an `sh` in it that waits for commands; `number` is the system's own for the session."""
 
     def __init__(self, session: paramiko.Channel, deadline: float) -> None:
         """Start the `sh` and wait until it answers, dropping whatever the login prints first.
@@ -39,11 +39,11 @@ class Shell:
         """
         self._session = session
         self._outputs = _Outputs(session)
-        with _closed_at(deadline, session):
+        with closed_at(deadline, session):
             _request(session, _SHELL)
         token = new_token()
-        _send(session, noisy_script(":", token), deadline)
-        self._outputs.read(Frame(token, noisy=True), deadline)
+        _send(session, noisy_script("echo $$", token), deadline)
+        self.number = _number(self._outputs.read(Frame(token, noisy=True), deadline).stdout)
 
     def usable(self) -> bool:
         """Whether it is open and has been silent since its last command ended."""
@@ -68,6 +68,13 @@ class Shell:
         end(self._session)
 
 
+def _number(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise LostError("the shell did not tell its number") from None
+
+
 def end(session: paramiko.Channel) -> None:
     """Close a session, on a broken connection too."""
     with suppress(paramiko.SSHException, OSError, EOFError):
@@ -82,7 +89,7 @@ def run_with_input(session: paramiko.Channel, line: str, stdin: bytes, deadline:
     token = new_token()
     outputs = _Outputs(session)
     text = base64.b64encode(noisy_script(line, token)).decode()
-    with _closed_at(deadline, session):
+    with closed_at(deadline, session):
         _request(session, f"""exec /bin/sh -c 'eval "$(echo {text} | base64 -d)"'""")
     # A thread of its own: a command may print before it has read everything, and both must flow.
     threading.Thread(target=_feed, args=(session, stdin), name="ssh-stdin", daemon=True).start()
@@ -138,7 +145,7 @@ class _Outputs:
 
 
 @contextmanager
-def _closed_at(deadline: float, session: paramiko.Channel) -> Iterator[None]:
+def closed_at(deadline: float, session: paramiko.Channel) -> Iterator[None]:
     """Close the session if the block outlasts the deadline: paramiko waits for such replies without end."""
     timer = threading.Timer(max(0.0, deadline - time.monotonic()), end, [session])
     timer.daemon = True

@@ -127,3 +127,17 @@ def test_a_cancel_that_slurm_refuses_is_an_error_in_its_words() -> None:
         command.parse(b"scancel: Terminating job 2\nscancel: error: Kill job error on job id 2: Invalid job id specified\n")
     with pytest.raises(CommandFailed, match="User does not have permission to cancel job"):
         command.read(Finished(210, b"", b"denied"))
+
+
+@pytest.mark.parametrize(
+    ("printed", "up"),
+    [
+        (b"Slurmctld(primary) at vm is UP\n", True),
+        (b"Slurmctld(primary) at vm is DOWN\n", False),
+        (b"Slurmctld(primary) at one is DOWN\nSlurmctld(backup) at two is UP\n", True),
+        (b"", False),
+    ],
+)
+def test_the_scheduler_is_there_when_one_of_its_controllers_is(printed: bytes, up: bool) -> None:
+    assert slurm.ping().argv == ("scontrol", "ping")
+    assert slurm.ping().parse(printed) is up

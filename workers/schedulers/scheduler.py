@@ -84,3 +84,6 @@ class Scheduler(Protocol):
 
     def reservations(self) -> Command[list[Reservation]]:
         """All reservations."""
+
+    def ping(self) -> Command[bool]:
+        """Whether the workload manager is there; a failure of the command means no."""

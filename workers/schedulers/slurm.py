@@ -181,3 +181,8 @@ def _reservation(record: dict[str, str]) -> Reservation:
 
 def _split(text: str | None, mark: str) -> list[str] | None:
     return None if text is None else [] if text in ("", "(null)") else text.split(mark)
+
+
+def ping() -> Command[bool]:
+    """Whether a controller, the primary one or a backup, is up."""
+    return Command(("scontrol", "ping"), lambda stdout: b" is UP" in stdout, repeatable=True)
