@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ import celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter
 
-from broker.blobs import Blobs
+from broker.blobs import Blob, Blobs
 from broker.grants import GrantVerifier
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
@@ -23,6 +23,7 @@ from schemas.settings import Limits, System
 from schemas.task import Status
 from workers.host import Host
 from workers.leases import Leases
+from workers.streams import Source
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 1
@@ -38,7 +39,11 @@ class Scene:
     user: str
     system: System
     limits: Limits
-    read: Callable[[Upload], bytes]
+    blobs: Blobs
+
+    def source(self, upload: Upload) -> Source:
+        """The file that came with the call; its pieces raise BlobLost, before the last, when they are not what the grant states."""
+        return Source(upload.size, partial(self.blobs.read, upload))
 
 
 Performer = Callable[[Any, Host, Scene], Any]
@@ -81,12 +86,12 @@ class Workshop:
         return Permit(granted, grant, system)
 
     def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit") -> Any:
-        """The output of an operation as JSON, or as bytes; raises FirecrestError and nothing else."""
-        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs.read)
+        """The output of an operation as JSON, or as a Blob; raises FirecrestError and nothing else."""
+        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs)
         try:
             host = self.open_host(permit.system, permit.grant, permit.text)
             found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
-            return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json")
+            return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json")
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)

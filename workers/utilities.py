@@ -5,22 +5,16 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from schemas.errors import CommandFailed, FirecrestError, PatternNotFound, SizeLimit
+from schemas.errors import CommandFailed, FirecrestError
 from schemas.fields import whole_number
 from schemas.settings import Limits
 from schemas.utilities import (
-    Download,
     File,
     Groups,
-    Head,
     Identity,
     Ls,
     Mkdir,
-    Part,
     Rm,
-    Tail,
-    UploadFile,
-    View,
     Whoami,
 )
 from workers.failures import failure
@@ -29,8 +23,6 @@ from workers.performing import Scene, performs
 
 T = TypeVar("T")
 Entries = TypeVar("Entries", list[File], list[str], list[File] | list[str])
-
-_MEGABYTE = 1024 * 1024
 
 
 def text(stdout: bytes) -> str:
@@ -123,71 +115,6 @@ def _page(entries: Entries, op: Ls) -> Entries:
     return entries[start : start + size] if size > 0 and 0 <= start < len(entries) else entries
 
 
-@performs(Head)
-def head(op: Head, host: Host, scene: Scene) -> str:
-    """The first lines or bytes, or all but the last."""
-    return _part("head", "-" if op.skip_ending else "", op, host, scene.limits)
-
-
-@performs(Tail)
-def tail(op: Tail, host: Host, scene: Scene) -> str:
-    """The last lines or bytes, or all from one on."""
-    return _part("tail", "+" if op.skip_beginning else "", op, host, scene.limits)
-
-
-@performs(View)
-def view(op: View, host: Host, scene: Scene) -> str:
-    """The whole file, or its beginning when lines or bytes are given."""
-    size = host.run(_utility(scene.limits, *_SIZE, op.target_path, parse=int))
-    if size > scene.limits.utilities_max_file_size * _MEGABYTE:
-        raise SizeLimit(description="Failed to view file content")
-    try:
-        if op.line_count is None and op.byte_count is None:
-            return _whole(op, host, scene.limits)
-        return _part("head", "-" if op.skip_ending else "", op, host, scene.limits)
-    except FirecrestError as failed:
-        failed.description = "Error on head operation with grep" if op.grep else "Error on head operation"
-        raise
-
-
-_SIZE = ("stat", "--dereference", "-c", "%s", "--")
-
-
-def _whole(op: Part, host: Host, limits: Limits) -> str:
-    limit = limits.utilities_max_file_size * _MEGABYTE
-    return _grepped(("head", f"--bytes={limit}", "--", op.target_path), op, host, limits)
-
-
-def _part(program: str, sign: str, op: Part, host: Host, limits: Limits) -> str:
-    words = [program]
-    if op.byte_count is not None:
-        words.append(f"--bytes={sign}{op.byte_count}")
-    elif op.line_count is not None or sign:
-        words.append(f"--lines={sign}{10 if op.line_count is None else op.line_count}")
-    return _grepped((*words, "--", op.target_path), op, host, limits)
-
-
-def _grepped(words: tuple[str, ...], op: Part, host: Host, limits: Limits) -> str:
-    most = limits.utilities_max_file_size * _MEGABYTE
-
-    def parse(stdout: bytes) -> str:
-        if len(stdout) > most:
-            raise CommandFailed(f"Command output exceeded buffer limit ({most})")
-        return lines_with(op.grep, text(stdout))
-
-    return host.run(_utility(limits, *words, parse=parse))
-
-
-def lines_with(pattern: str | None, content: str) -> str:
-    """The lines that contain the pattern, all when there is none; raises PatternNotFound when no line does."""
-    if pattern is None:
-        return content
-    found = [row for row in re.findall(r"[^\n]*\n|[^\n]+", content) if pattern in row]
-    if not found:
-        raise PatternNotFound("pattern not found")
-    return "".join(found)
-
-
 @performs(Whoami)
 def whoami(op: Whoami, host: Host, scene: Scene) -> str | Groups:
     """The user's name, or all identities."""
@@ -207,38 +134,6 @@ def identities(stdout: bytes) -> Groups:
 
 def _identities(field: str) -> list[Identity]:
     return [Identity(id=number, name=name) for number, name in _IDENTITY.findall(field)]
-
-
-@performs(Download)
-def download(op: Download, host: Host, scene: Scene) -> bytes:
-    """The bytes of a file; nothing of what is not a regular file and has no size."""
-    limit = scene.limits.utilities_max_file_size * _MEGABYTE
-    size = host.run(_utility(scene.limits, *_SIZE, op.source_path, parse=int))
-    if size > limit:
-        raise SizeLimit(description="Failed to download file")
-    if not size:
-        return b""
-    try:
-        content = host.run(_utility(scene.limits, "head", f"--bytes={limit + 1}", "--", op.source_path, parse=bytes))
-    except FirecrestError as failed:
-        failed.description = "Error on base64 operation"
-        raise
-    if len(content) > limit:
-        raise SizeLimit(description="Failed to download file")
-    return content
-
-
-@performs(UploadFile)
-def upload(op: UploadFile, host: Host, scene: Scene) -> str:
-    """Nothing; the file is in the directory under its own name."""
-    return host.run(
-        Command(
-            ("dd", "status=none", f"of={posixpath.join(op.target_path, op.file.name)}"),
-            nothing,
-            stdin=scene.read(op.file),
-            seconds=scene.limits.utilities_timeout,
-        )
-    )
 
 
 @performs(Mkdir)

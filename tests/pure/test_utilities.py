@@ -3,7 +3,8 @@
 import pytest
 
 from schemas.errors import CommandFailed, PatternNotFound
-from workers.utilities import identities, lines_with, listing, text, unquoted
+from workers.contents import lines_with
+from workers.utilities import identities, listing, text, unquoted
 
 RECURSIVE = b"""\
 "/data":

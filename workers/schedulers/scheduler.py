@@ -6,6 +6,7 @@ from typing import Protocol
 
 from schemas.compute import AccountedJob, Submitted
 from workers.host import Command
+from workers.streams import Source
 
 _WRITTEN_ONCE_STARTED = ("PENDING", "CONFIGURING")
 
@@ -44,7 +45,7 @@ class Submission:
     receipts: str
     folder: str
     script: str
-    content: bytes | None
+    content: Source | None
     account: str | None
     environment: dict[str, str]
     options: Sequence[str]

@@ -8,12 +8,14 @@ import re
 import secrets
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 
 from schemas.compute import AccountedJob, Submitted
 from schemas.errors import CommandFailed, FirecrestError, StillUnderWay
 from workers.failures import failure
 from workers.host import Command
 from workers.schedulers.scheduler import Queued, Submission
+from workers.streams import Source
 
 _STILL_SUBMITTING = 75
 _NONE = "(null)"
@@ -68,9 +70,10 @@ def submit(job: Submission) -> Command[Submitted]:
     account = [f"--account={job.account}"] if job.account else []
     sbatch = ["sbatch", *account, f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.environment.items()).encode()
-    stdin = variables + (job.content or b"")
+    script = job.content or Source(0, tuple)
+    stdin = Source(len(variables) + script.size, lambda: chain((variables,), script.pieces()))
     given = "0" if job.content is None else "1"
-    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(len(stdin)))
+    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(stdin.size))
     words = ("sh", "-c", _SUBMIT, "sh", *facts, *sbatch)
     return Command(words, partial(_submitted, mark=mark), stdin=stdin, repeatable=True, fails=_refused)
 
