@@ -3,10 +3,11 @@
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response, g, request, send_file
 from flask_restx import Namespace, Resource
 
 from api.documents import describe
@@ -72,10 +73,12 @@ class Desk:
     def _file(self, op: Download, blob: Blob) -> Response:
         pieces = self.gateway.blobs.take(blob)
         first = next(pieces, b"")  # if they are lost, it is told while there still is a status to tell it by
-        answer = Response(chain((first,), pieces), mimetype="application/octet-stream")
+        # an empty file for the sake of its headers: a name beyond ASCII takes more than one spelling
+        name = posixpath.basename(op.source_path)
+        answer = send_file(BytesIO(), "application/octet-stream", as_attachment=True, download_name=name, conditional=False)
+        answer.response = chain((first,), pieces)
+        answer.direct_passthrough, answer.content_length = False, blob.size
         answer.call_on_close(pieces.close)
-        answer.content_length = blob.size
-        answer.headers.set("Content-Disposition", "attachment", filename=posixpath.basename(op.source_path))
         return answer
 
 
