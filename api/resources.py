@@ -1,9 +1,10 @@
 """A flask-restx resource for every declared operation."""
 
-import io
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
 from typing import Any
 
 from flask import Response, g, request, send_file
@@ -13,6 +14,7 @@ from api.documents import describe
 from api.identity import Identity
 from api.local import ANSWERS, Office
 from api.requests import Asked, asked, system_name
+from broker.blobs import Blob
 from broker.gateway import Caller, Gateway
 from schemas.errors import FirecrestError, ServiceUnavailable
 from schemas.operation import Course, Operation
@@ -43,7 +45,8 @@ class Desk:
         if operation.route.course is Course.DEFERRED:
             return self._deferred(wanted, caller, system)
         self._keep(wanted)
-        return _answer(wanted.op, self.gateway.call(wanted.op, caller, system))
+        output = self.gateway.call(wanted.op, caller, system)
+        return self._file(wanted.op, output) if isinstance(wanted.op, Download) else _enveloped(wanted.op, output)
 
     def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
         route = wanted.op.route
@@ -64,8 +67,19 @@ class Desk:
             raise failed.told_by_header() from None
 
     def _keep(self, wanted: Asked) -> None:
-        if wanted.content is not None:
-            self.gateway.keep(wanted.op, wanted.content)
+        if wanted.file is not None:
+            self.gateway.keep(wanted.op, wanted.content())
+
+    def _file(self, op: Download, blob: Blob) -> Response:
+        pieces = self.gateway.blobs.take(blob)
+        first = next(pieces, b"")  # if they are lost, it is told while there still is a status to tell it by
+        # an empty file for the sake of its headers: a name beyond ASCII takes more than one spelling
+        name = posixpath.basename(op.source_path)
+        answer = send_file(BytesIO(), "application/octet-stream", as_attachment=True, download_name=name, conditional=False)
+        answer.response = chain((first,), pieces)
+        answer.direct_passthrough, answer.content_length = False, blob.size
+        answer.call_on_close(pieces.close)
+        return answer
 
 
 def namespaces(operations: Iterable[type[Operation]], desk: Desk) -> list[Namespace]:
@@ -102,14 +116,6 @@ def _method(space: Namespace, operation: type[Operation], path: str, desk: Desk)
     method.__doc__ = operation.__doc__
     describe(space, method, operation, alias=path != operation.route.path)
     return method
-
-
-def _answer(op: Operation, output: Any) -> Reply:
-    if isinstance(op, Download):
-        return send_file(
-            io.BytesIO(output), "application/octet-stream", as_attachment=True, download_name=posixpath.basename(op.source_path)
-        )
-    return _enveloped(op, output)
 
 
 def _enveloped(op: Operation, output: Any) -> Reply:

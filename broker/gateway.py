@@ -1,5 +1,6 @@
 """How a request reaches the workers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -97,8 +98,8 @@ class Gateway:
             self.blobs.forget(operation_named(message["operation"]).model_validate(message["parameters"]))
         return self.tasks.find(task_id, caller.user)
 
-    def keep(self, op: Operation, content: bytes) -> None:
-        """Keep the file that comes with `op` until a worker needs it. Raises ServiceUnavailable."""
+    def keep(self, op: Operation, content: Iterable[bytes]) -> None:
+        """Keep the pieces of the file that comes with `op` until a worker needs them. Raises ServiceUnavailable."""
         upload = next(value for _, value in op if isinstance(value, Upload))
         seconds = self._limits.grant_seconds if op.route.course is Course.DEFERRED else self._limits.patience + 1
         try:

@@ -36,6 +36,7 @@ from workers.host import Command, Host
 from workers.performing import Scene, performs
 from workers.schedulers import SCHEDULERS
 from workers.schedulers.scheduler import Queued, Scheduler, Submission, Tails
+from workers.streams import Source
 
 _SHOWN = "Job info returned successfully"
 _HIDDEN = "File information is not available when `userJobs` is False"
@@ -85,7 +86,7 @@ def submit_upload(op: SubmitUpload, host: Host, scene: Scene) -> Submitted:
     """The job, submitted once from a folder of its own."""
     folder = _folder(scene)
     name = re.sub(r"\s", "_", posixpath.basename(op.file.name)) or "script"
-    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=name, content=scene.read(op.file))))
+    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=name, content=scene.source(op.file))))
 
 
 @performs(SubmitPath)
@@ -99,7 +100,7 @@ def _folder(scene: Scene) -> str:
     return posixpath.join(scene.system.job_root, scene.user, "firecrest", scene.task_id)
 
 
-def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, script: str, content: bytes | None) -> Submission:
+def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, script: str, content: Source | None) -> Submission:
     return Submission(
         receipts=posixpath.join(_folder(scene), ".firecrest"),
         folder=folder,

@@ -15,6 +15,7 @@ from schemas.errors import AccessDenied, CommandFailed, MachineNotAvailable, Tim
 from schemas.settings import System
 from workers.host import Finished, killing
 from workers.shells import LostError, NotStartedError, Shell, closed_at, end, run_with_input
+from workers.streams import Sink, Source
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +79,11 @@ class Connection:
             end(session)
             raise
 
-    def run_with_input(self, line: str, stdin: bytes, deadline: float) -> Finished:
-        """Run a command line that reads `stdin`, in a session of its own. Raises what `shells.run_with_input` does, and NoSessionError."""
+    def run_with_input(self, line: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
+        """Run a command line that reads `source`, in a session of its own. Raises what `shells.run_with_input` does, and NoSessionError."""
         session = self._session(deadline)
         try:
-            return run_with_input(session, line, stdin, deadline)
+            return run_with_input(session, line, source, deadline, sink)
         finally:
             end(session)
 

@@ -11,7 +11,7 @@ import celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter
 
-from broker.blobs import Blobs
+from broker.blobs import Blob, Blobs
 from broker.grants import GrantVerifier
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
@@ -25,6 +25,7 @@ from workers.flights import Flights
 from workers.host import Host
 from workers.leases import Leases
 from workers.stopping import Stop
+from workers.streams import Source
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 1
@@ -40,7 +41,11 @@ class Scene:
     user: str
     system: System
     limits: Limits
-    read: Callable[[Upload], bytes]
+    blobs: Blobs
+
+    def source(self, upload: Upload) -> Source:
+        """The file that came with the call; its pieces raise BlobLost, before the last, when they are not what the grant states."""
+        return Source(upload.size, partial(self.blobs.read, upload))
 
 
 Performer = Callable[[Any, Host, Scene], Any]
@@ -84,7 +89,7 @@ class Workshop:
         return Permit(granted, grant, system)
 
     def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
-        """The output of an operation as JSON, or as bytes; raises FirecrestError and nothing else."""
+        """The output of an operation as JSON, or as a Blob; raises FirecrestError and nothing else."""
         work = partial(self._perform, operation, parameters, permit, stop)
         if not operation.route.shared:
             return work()
@@ -100,11 +105,11 @@ class Workshop:
                     raise
 
     def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
-        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs.read)
+        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs)
         try:
             host = self.open_host(permit.system, permit.grant, permit.text, stop)
             found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
-            return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
+            return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)

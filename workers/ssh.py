@@ -118,7 +118,8 @@ class SSHHost:
     def run(self, command: Command[T]) -> T:
         """Run the command on the system, once more if the connection broke and that does no harm.
 
-        Raises what `Command.read` raises, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests, CommandFailed or Stopped.
+        Raises what `Command.read`, source and sink raise, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests,
+        CommandFailed or Stopped.
         """
         line = command.line()
         try:
@@ -139,11 +140,15 @@ class SSHHost:
 
     def _try(self, command: Command[T], line: str) -> Finished:
         deadline = time.monotonic() + self.owner.limits.patience
-        big = len(command.stdin) > SMALL_INPUT
+        source = command.source()
+        big = source.size > SMALL_INPUT
+        stdin = b"" if big else source.whole()
+        if command.sink:
+            command.sink.begin()
         while True:
             slot = self._slot(deadline, fresh=big)
             try:
-                return self._run_with_input(slot, command, line) if big else self._run(slot, command, line)
+                return self._run_with_input(slot, command, line) if big else self._run(slot, command, line, stdin)
             except (_VacatedError, NoSessionError):
                 if time.monotonic() >= deadline:
                     raise TimedOut("Command has finished with timeout signal") from None
@@ -157,12 +162,12 @@ class SSHHost:
             fresh=fresh,
         )
 
-    def _run(self, slot: Slot[Connection, Shell], command: Command[T], line: str) -> Finished:
+    def _run(self, slot: Slot[Connection, Shell], command: Command[T], line: str, stdin: bytes) -> Finished:
         shell = slot.session
         try:
             shell = shell or self._shell(slot)
             with self.stop.ends(partial(_kill, slot.member.connection, shell)):
-                finished = shell.run(line, self._end(command), command.stdin)
+                finished = shell.run(line, self._end(command), stdin, command.sink)
         except BaseException as error:
             if shell:
                 shell.close()
@@ -175,7 +180,7 @@ class SSHHost:
         connection = None
         try:
             connection = self._connection(slot)
-            finished = connection.run_with_input(line, command.stdin, self._end(command))
+            finished = connection.run_with_input(line, command.source(), self._end(command), command.sink)
         except BaseException as error:
             self.owner.pool.drop(slot, lost=_occupies(error, opened=connection is not None))
             raise

@@ -12,6 +12,7 @@ from schemas.errors import CommandFailed, StillUnderWay
 from workers.host import Command, Finished
 from workers.schedulers import slurm
 from workers.schedulers.scheduler import Submission
+from workers.streams import Source
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -21,7 +22,7 @@ def submission(**changes) -> Submission:
         "receipts": "/r",
         "folder": "/f",
         "script": "s.sh",
-        "content": b"#!",
+        "content": Source.of(b"#!"),
         "request": JobRequest(account="a", env={"A": "x, y"}),
         "options": (),
     }
@@ -33,7 +34,7 @@ def test_a_submission_passes_everything_as_words() -> None:
 
     assert command.argv[-5:] == ("--account=a", "--chdir=/f", "--nohome", "--", "it's; odd")
     assert not any("A=x, y" in word for word in command.argv)
-    assert (command.stdin, command.repeatable) == (b"A=x, y\0#!", True)
+    assert (command.source().whole(), command.repeatable) == (b"A=x, y\0#!", True)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(command: Command, folder: Path, *, stdin: bytes | None = None) -> Finished:
     path = f"{folder}:{os.environ['PATH']}"
-    content = command.stdin if stdin is None else stdin
+    content = command.source().whole() if stdin is None else stdin
     done = subprocess.run(command.argv, input=content, capture_output=True, check=False, env={**os.environ, "PATH": path})
     return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -76,10 +77,10 @@ def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> N
 
 def test_a_script_that_came_in_part_is_not_submitted(folder: Path) -> None:
     content = b"#!/bin/sh\n" + b"x" * 100_000
-    command = in_folder(folder, content=content)
+    command = in_folder(folder, content=Source.of(content))
 
     with pytest.raises(StillUnderWay, match="only a part"):
-        command.read(run(command, folder, stdin=command.stdin[:40_000]))
+        command.read(run(command, folder, stdin=command.source().whole()[:40_000]))
     assert calls(folder) == 0
     assert command.read(run(command, folder)).jobid == "42"
     assert (folder / "job" / "s.sh").read_bytes() == content

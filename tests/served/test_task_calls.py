@@ -127,7 +127,7 @@ def test_a_cancelled_task_says_so_everywhere(client: FlaskClient, tasks: Tasks) 
 
 def test_the_file_of_a_cancelled_task_is_forgotten(client: FlaskClient, tasks: Tasks, redis: Redis) -> None:
     script = b"#!/bin/sh\n"
-    key = Blobs(redis).put(script, seconds=60)
+    key = Blobs(redis).put([script], seconds=60).key
     upload = Upload(name="job.sh", key=key, size=len(script), sha256=hashlib.sha256(script).hexdigest())
     task = made(tasks, SubmitUpload(file=upload))
 
@@ -137,7 +137,7 @@ def test_the_file_of_a_cancelled_task_is_forgotten(client: FlaskClient, tasks: T
 
 
 def test_a_submission_that_has_begun_goes_on(client: FlaskClient, tasks: Tasks, redis: Redis) -> None:
-    key = Blobs(redis).put(b"x", seconds=60)
+    key = Blobs(redis).put([b"x"], seconds=60).key
     task = made(tasks, SubmitUpload(file=Upload(name="job.sh", key=key, size=1, sha256="")))
     mine = Attempt(task.task_id, 1, "me")
     tasks.accept(mine, lease=60)

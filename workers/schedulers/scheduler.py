@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from schemas.cluster import Node, Partition, Reservation
 from schemas.compute import AccountedJob, JobRequest, Submitted
 from workers.host import Command
+from workers.streams import Source
 
 WRITTEN_ONCE_STARTED: Final = ("PENDING", "CONFIGURING")
 
@@ -56,7 +57,7 @@ class Submission:
     receipts: str
     folder: str
     script: str
-    content: bytes | None
+    content: Source | None
     request: JobRequest
     options: Sequence[str]
 

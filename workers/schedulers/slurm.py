@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from workers.schedulers.sacct import accounting
 from workers.schedulers.scheduler import Submission
 from workers.schedulers.scontrol import records
 from workers.schedulers.squeue import queue
+from workers.streams import Source
 
 __all__ = ["accounting", "cancel", "nodes", "partitions", "queue", "reservations", "submit"]
 
@@ -73,9 +75,10 @@ def submit(job: Submission) -> Command[Submitted]:
     mark = secrets.token_hex(16)
     sbatch = ["sbatch", *_asked(job.request), f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
-    stdin = variables + (job.content or b"")
+    script = job.content or Source(0, tuple)
+    stdin = Source(len(variables) + script.size, lambda: chain((variables,), script.pieces()))
     given = "0" if job.content is None else "1"
-    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(len(stdin)))
+    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(stdin.size))
     words = ("sh", "-c", _SUBMIT, "sh", *facts, *sbatch)
     return Command(words, partial(_submitted, mark=mark), stdin=stdin, repeatable=True, fails=_refused)
 
