@@ -104,4 +104,4 @@ def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
 
 def _register(app: Celery, name: str, function: Callable[..., Any]) -> None:
     """Give `app` a task that Flower is not told of: it shows what users do."""
-    app.task(name=name, ignore_result=True, send_events=False)(function)
+    app.task(name=name, ignore_result=True, send_events=False, shared=False)(function)
