@@ -141,7 +141,7 @@ def test_the_ends_of_files_are_read_and_what_is_no_file_is_empty(run: Run, tmp_p
 def test_a_file_that_hangs_costs_only_what_comes_after_it(tmp_path: Path) -> None:
     # "tail" hangs as it would on a file system that does not answer
     programs = {
-        "tail": 'case $* in *hangs*) sleep 60 ;; esac\nexec /usr/bin/tail "$@"',
+        "tail": 'case $* in */hangs*) sleep 60 ;; esac\nexec /usr/bin/tail "$@"',
         "squeue": f'token=${{1##*:}}\nsed "s/@SEP@/$token/g" {tmp_path}/said',
     }
     for name, text in programs.items():
