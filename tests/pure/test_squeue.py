@@ -140,46 +140,46 @@ def test_the_ends_of_files_are_read_and_what_is_no_file_is_empty(run: Run, tmp_p
 
 def test_a_file_that_hangs_costs_only_what_comes_after_it(tmp_path: Path) -> None:
     # "tail" hangs as it would on a file system that does not answer
-    for name, text in {
-        "tail": "case $* in *hangs) sleep 60 ;; *) echo read ;; esac",
-        "squeue": f"sed s/@SEP@/$1/g {tmp_path}/said",
-    }.items():
+    programs = {
+        "tail": 'case $* in */hangs*) sleep 60 ;; esac\nexec /usr/bin/tail "$@"',
+        "squeue": f'token=${{1##*:}}\nsed "s/@SEP@/$token/g" {tmp_path}/said',
+    }
+    for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    for name in ("first", "hangs", "last"):
-        (tmp_path / name).write_text("something")
-    said(tmp_path, *({"jobid": name, "out": str(tmp_path / name)} for name in ("first", "hangs", "last")))
+    names = [*(f"file{at}" for at in range(20)), "hangs", "last"]
+    for name in names:
+        (tmp_path / name).write_text("read")
+    said(tmp_path, *({"jobid": name, "out": str(tmp_path / name)} for name in names))
     command = queue(ids=None, user=None, tails=Tails(9))
-    token = command.argv[5]
-    words = [word if word != "--noheader" else token for word in command.argv]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = [word for word in command.argv if word != "--noheader"]
 
-    done = subprocess.run(
-        words, capture_output=True, check=False, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=30
-    )
+    done = subprocess.run(words, capture_output=True, check=False, env=environment, timeout=30)
 
     jobs = command.read(Finished(done.returncode, done.stdout, done.stderr))
-    assert [(job.stdout, job.output) for job in jobs] == [
-        (str(tmp_path / name), text) for name, text in (("first", "read"), ("hangs", ""), ("last", ""))
-    ]
+    assert {job.jobid: job.output for job in jobs} == {**dict.fromkeys(names, "read"), "hangs": "", "last": ""}
 
 
 def test_only_the_files_of_the_page_are_read_and_only_of_jobs_that_may_have_written(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("said")
     states = ("RUNNING", "PENDING", "CONFIGURING", "COMPLETING", "RUNNING", "RUNNING")
-    said(tmp_path, *({"jobid": str(at), "state": state, "out": str(tmp_path / "out")} for at, state in enumerate(states)))
+    for at in range(len(states)):
+        (tmp_path / f"{at}.out").write_text("said")
+    said(tmp_path, *({"jobid": str(at), "state": state, "out": f"{tmp_path}/%j.out"} for at, state in enumerate(states)))
 
     assert [job.output for job in asked(run, tails=Tails(9))] == ["said", "", "", "said", "said", "said"]
     assert [job.output for job in asked(run, tails=Tails(9, 1, 4))] == ["", "", "", "said", "", ""]
     assert [job.output for job in asked(run, tails=Tails(9, 4, 40))] == ["", "", "", "", "said", "said"]
     assert [job.output for job in asked(run, tails=None)] == [""] * 6
-    assert all(job.stdout == str(tmp_path / "out") for job in asked(run))
+    assert all(job.stdout == f"{tmp_path}/{job.jobid}.out" for job in asked(run))
 
 
 def test_a_job_that_has_ended_is_left_out_unless_it_was_submitted_just_now(run: Run, tmp_path: Path) -> None:
     now = "2999-01-01T00:00:00"
-    (tmp_path / "out").write_text("said")
+    for at in range(1, 6):
+        (tmp_path / f"{at}.out").write_text("said")
     jobs = [("1", "COMPLETED", OLD), ("2", "RUNNING", OLD), ("3", "COMPLETED", now), ("4", "CANCELLED", OLD), ("5", "FAILED", now)]
-    said(tmp_path, *({"jobid": job, "state": state, "submitted": at, "out": str(tmp_path / "out")} for job, state, at in jobs))
+    said(tmp_path, *({"jobid": job, "state": state, "submitted": at, "out": f"{tmp_path}/%j.out"} for job, state, at in jobs))
 
     found = asked(run, ids="1,2,3,4,5", tails=Tails(9, 1, 2))
 

@@ -1,5 +1,8 @@
 """Slurm's queue, and the ends of what its jobs have written, in one command."""
 
+import re
+import secrets
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -37,9 +40,9 @@ _SHOWN = (
 _JUST_SUBMITTED = 30
 
 # A constant program, its data are arguments. It prints the records that the awk program below makes of what squeue prints,
-# then the end of each file that awk names on descriptor 3, and what is not there, or cannot be read in time, as empty.
+# then the ends of the files that awk names on descriptor 3.
 _QUEUE = rf"""
-program=$1 token=$2 mark=$3 ended=$4 waiting=$5 ago=$6 bytes=$7 first=$8 last=$9; shift 9
+fill_in=$1 tails=$2 token=$3 mark=$4 alias=$5 ended=$6 waiting=$7 ago=$8 bytes=$9; shift 9; first=$1 last=$2; shift 2
 {UNSET}
 since=
 [ -z "$ago" ] || since=$(date -d "$ago seconds ago" +%Y-%m-%dT%H:%M:%S)
@@ -47,18 +50,22 @@ queue=$("$@") || exit
 {{
   printf %s "$queue" |
     LC_ALL=C awk -v RS="$token" -v mark="$mark" -v ended="$ended" -v waiting="$waiting" -v since="$since" \
-      -v first="$first" -v last="$last" "$program" 3>&1 >&4 |
-    timeout -k 1 10 sh -c '
-      while IFS= read -r path; do
-        if [ -f "$path" ] && [ -s "$path" ]; then tail -c "$2" -- "$path" 2>/dev/null; fi
-        printf %s "$1"
-      done' sh "$token" "$bytes"
+      -v first="$first" -v last="$last" "$fill_in" 3>&1 >&4 |
+    timeout -k 1 10 sh -c "$tails" sh "$bytes" "$alias"
 }} 4>&1
 exit 0
 """
 
+# Reads paths. Prints "==> path <==", the end of the file and a newline for each that is a file; the path has the alias before it,
+# which means the same to the system but cannot be guessed. Few at a time: one that hangs takes with it those that follow.
+_TAILS = r"""
+while IFS= read -r path; do
+  if [ -f "$path" ] && [ -s "$path" ]; then printf '%s\0' "$2$path"; fi
+done | xargs -0 -r -n 20 sh -c 'tail -v -c "$0" -- "$@" 2>/dev/null; echo' "$1"
+"""
+
 # Reads a field per record. Prints the jobs, their file names filled in as sbatch(1) says, as far as squeue tells what to fill in,
-# and then, on descriptor 3, two lines for each job between `first` and `last`: its files, or nothing if it cannot have written yet.
+# and then, on descriptor 3, the files of the jobs between `first` and `last` that may have written already.
 # Leaves out those that have ended, unless they were submitted just now.
 _FILL_IN = r"""
 { field[(NR - 1) % 17] = $0 }
@@ -73,12 +80,12 @@ function job(state,    at) {
   field[10] = field[10] == "(null)" ? "" : field[10]
   field[11] = filled(field[11]); field[12] = filled(field[12])
   for (at = 0; at < 13; at++) printf "%s%s", field[at], RS
-  if (shown >= first && (last == "" || shown < last)) { note(state, field[11]); note(state, field[12]) }
+  if (shown >= first && (last == "" || shown < last) && !among(state, waiting)) { note(field[11]); note(field[12]) }
   shown++
 }
 function among(word, words) { return index(" " words " ", " " word " ") > 0 }
 function number(text) { return text ~ /^[0-9]+$/ }
-function note(state, path) { file[files++] = among(state, waiting) || path ~ /\n/ ? "" : path }
+function note(path) { if (path ~ /^\/[^\n]*$/ && !noted[path]++) file[files++] = path }
 function filled(path,    name, done, width, letter, value) {
   if (path == "(null)") return ""
   name = path
@@ -103,15 +110,15 @@ def queue(*, ids: str | None, user: str | None, tails: Tails | None) -> Command[
 
     A job that was asked for by its id and submitted just now is there even if it has ended already.
     """
-    token, mark = separator(), separator()
+    token, mark, alias = separator(), separator(), "".join(secrets.choice(("/", "/.")) for _ in range(64))
     squeue = ["squeue", "--noheader", f"--Format={layout((*_ASKED, *_FILES), token)}"]
     squeue += [f"--user={user}"] if user else []
     squeue += [f"--jobs={whole_arrays(ids)}", "--states=all"] if ids else []
     wanted = _window(tails, ids)
     last = "" if wanted.stop is None else str(wanted.stop)
     states = (" ".join(ENDED), " ".join(WRITTEN_ONCE_STARTED), str(_JUST_SUBMITTED) if ids else "")
-    facts = (_FILL_IN, token, mark, *states, str(wanted.count), str(wanted.start), last)
-    parse = partial(_queued, token=token, mark=mark, wanted=wanted, ids=ids)
+    facts = (_FILL_IN, _TAILS, token, mark, alias, *states, str(wanted.count), str(wanted.start), last)
+    parse = partial(_queued, token=token, mark=mark, alias=alias, ids=ids)
     return Command(("sh", "-c", _QUEUE, "sh", *facts, *squeue), parse, repeatable=True)
 
 
@@ -122,13 +129,12 @@ def _window(tails: Tails | None, ids: str | None) -> Tails:
     return Tails(tails.count) if ids and ("[" in ids or "+" in ids) else tails
 
 
-def _queued(stdout: bytes, *, token: str, mark: str, wanted: Tails, ids: str | None) -> list[Queued]:
+def _queued(stdout: bytes, *, token: str, mark: str, alias: str, ids: str | None) -> list[Queued]:
     head, marked, rest = stdout.partition(mark.encode())
     if not marked:
         raise CommandFailed("The queue could not be read")
-    found = list(records(head, token, _SHOWN))
-    ends = [text.decode(errors="replace").removesuffix("\n") for text in rest.split(token.encode())[:-1]]
-    ends += [""] * (2 * len(found) - len(ends))
-    pairs = [("", "")] * wanted.start + list(zip(ends[::2], ends[1::2], strict=False))
-    jobs = [Queued(**job, output=output, errors=errors) for job, (output, errors) in zip(found, pairs, strict=False)]
-    return [job for job in jobs if ids is None or meant(job.jobid, ids)]
+    parts = re.split(rb"==> " + re.escape(alias.encode()) + rb"(/[^\n]*) <==\n", rest)
+    texts = (part.removesuffix(b"\n").removesuffix(b"\n") for part in parts[2::2])
+    ends = {path.decode(errors="replace"): text.decode(errors="replace") for path, text in zip(parts[1::2], texts, strict=True)}
+    jobs = [Queued(**job) for job in records(head, token, _SHOWN) if ids is None or meant(job["jobid"], ids)]
+    return [replace(job, output=ends.get(job.stdout, ""), errors=ends.get(job.stderr, "")) if job.has_output else job for job in jobs]
