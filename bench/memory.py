@@ -21,6 +21,7 @@ PROGRAMS = ("api", "worker-1", "worker-2", "redis")
 _RESTARTED = PROGRAMS[:3]
 _LIMITS = {"utilities_max_file_size": LARGE, "utilities_timeout": 120, "patience": 150}
 _MEGABYTE = 1024 * 1024
+_NAME = "bench-memory"
 
 
 def memory(site: Site, *, rounds: int) -> Part:
@@ -30,6 +31,7 @@ def memory(site: Site, *, rounds: int) -> Part:
             _write(Path(folder, str(size)), size)
         _peaks(site, Path(folder), SMALL, rounds)  # connections, certificates, code: what comes with the first calls
         found = {size: _peaks(site, Path(folder), size, rounds) for size in (SMALL, LARGE)}
+        Client(site, CLIENT).delete("/utilities/rm", data={"targetPath": _NAME})
     rows = [
         (f"{name}, {way}", *(digits(found[size][way, name] / _MEGABYTE) for size in (SMALL, LARGE)), ratio(*_both(found, way, name)))
         for way in ("upload", "download")
@@ -99,7 +101,7 @@ def _write(path: Path, size: int) -> None:
 def _up(client: Client, path: Path) -> None:
     # curl, as requests would hold the whole form
     client.get("/utilities/whoami")
-    words = ("-F", "targetPath=.", "-F", f"file=@{path};filename=bench-memory")
+    words = ("-F", "targetPath=.", "-F", f"file=@{path};filename={_NAME}")
     headers = [word for name in ("Authorization", "X-Machine-Name") for word in ("-H", f"{name}: {client.headers[name]!s}")]
     url = f"{client.site.url}/utilities/upload"
     done = subprocess.run(("curl", "-sS", "-w", "%{http_code}", *headers, *words, url), capture_output=True, check=True)
@@ -109,7 +111,7 @@ def _up(client: Client, path: Path) -> None:
 
 def _down(client: Client, path: Path) -> None:
     with (
-        client.get("/utilities/download", params={"sourcePath": "bench-memory"}, stream=True, timeout=200) as answer,
+        client.get("/utilities/download", params={"sourcePath": _NAME}, stream=True, timeout=200) as answer,
         path.open("rb") as file,
     ):
         if answer.status_code != 200 or not all(file.read(len(piece)) == piece for piece in answer.iter_content(_MEGABYTE)) or file.read(1):
