@@ -13,6 +13,7 @@ from bench.crowd import crowd
 from bench.jobs import jobs
 from bench.listing import listing
 from bench.machine import machine
+from bench.memory import memory
 from bench.report import write
 from bench.stage import Stage, stage
 from bench.submission import submission
@@ -22,17 +23,18 @@ from bench.throughput import throughput
 
 @dataclass(frozen=True)
 class Size:
-    """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load."""
+    """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load, transfers of each file."""
 
     rounds: int
     calls: int
     submissions: int
     loads: int
     seconds: float
+    transfers: int
 
 
-_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5)
-_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2)
+_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8)
+_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4)
 
 
 def main() -> int:
@@ -64,6 +66,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
         "tasks": lambda: [crowd(scene, rounds=size.rounds, calls=size.calls)],
         "jobs": lambda: [jobs(scene, rounds=size.rounds, calls=size.submissions)],
         "submission": lambda: [submission(scene, rounds=size.rounds, calls=size.submissions)],
+        "memory": lambda: [memory(scene.site, rounds=size.transfers)],  # the last: it restarts what the others measure
     }
     parts: list[Part] = []
     for name in only or measurements:
@@ -75,7 +78,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("only", nargs="*", choices=["ls", "whoami", "tasks", "jobs", "submission", []], help="measure only this")
+    parser.add_argument("only", nargs="*", choices=["ls", "whoami", "tasks", "jobs", "submission", "memory", []], help="measure only this")
     parser.add_argument("--quick", action="store_true", help="a short run, to see that all works")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
     parser.add_argument("--state", type=Path, default=ROOT / ".site-bench", help="the site's folder (default: .site-bench)")

@@ -1,11 +1,13 @@
 """Files on their way: in pieces through Redis, and only as they were sent."""
 
 import hashlib
+import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import pytest
@@ -14,12 +16,17 @@ from redis import Redis
 from broker.blobs import PIECE, Blob, BlobLost, Blobs, BlobWriter
 from broker.gateway import Caller, Gateway
 from schemas.compute import SubmitUpload
-from schemas.errors import CommandFailed
+from schemas.errors import CommandFailed, SizeLimit
 from schemas.fields import Upload
 from schemas.settings import Broker, Settings
 from schemas.task import Status
-from schemas.utilities import UploadFile
+from schemas.utilities import Download, UploadFile
 from tests.real_site import eventually
+from workers.contents import download
+from workers.host import Command, LocalHost
+from workers.performing import Scene
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
 MEGABYTE = 1024 * 1024
@@ -77,6 +84,51 @@ def test_an_answer_of_which_something_is_missing_is_lost(redis: Redis) -> None:
 def test_bytes_wait_no_longer_than_they_may(redis: Redis) -> None:
     blob = Blobs(redis).put(pieces(CONTENT), seconds=7)
     assert 0 < redis.ttl(f"blob:{blob.key}") <= 7
+
+
+class Meddled(LocalHost):
+    """This machine, on which something is done before each command."""
+
+    def __init__(self, *deeds: Callable[[], object]) -> None:
+        super().__init__()
+        self._deeds = iter(deeds)
+
+    def run(self, command: Command[T]) -> T:
+        next(self._deeds)()
+        return super().run(command)
+
+
+def downloaded(redis: Redis, settings: Settings, path: Path, *deeds: Callable[[], object]) -> bytes:
+    """The content of a file that is meddled with before it is measured, before it is read, and before it is measured again."""
+    blobs = Blobs(redis)
+    scene = Scene("task", "somebody", settings.systems[0], settings.limits, blobs)
+    return b"".join(blobs.take(download(Download(source_path=str(path)), Meddled(*deeds), scene)))
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_file_that_changes_between_measuring_and_reading_is_had_sound_or_not_at_all(
+    redis: Redis, settings: Settings, tmp_path: Path
+) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+
+    def replaced(size: int) -> Callable[[], object]:
+        other.write_bytes(b"n" * size)
+        return lambda: other.replace(path)
+
+    for size in (10, 5000, 500_000):
+        path.write_bytes(b"o" * 5000)
+        assert downloaded(redis, settings, path, nothing, replaced(size), nothing) == b"n" * size
+    path.write_bytes(b"o" * 5000)
+    with pytest.raises(SizeLimit):
+        downloaded(redis, settings, path, nothing, replaced(MEGABYTE + 1))
+    path.write_bytes(b"o" * 5000)
+    with pytest.raises(CommandFailed, match="changed while it was read"):
+        downloaded(redis, settings, path, nothing, lambda: os.truncate(path, 100), lambda: path.write_bytes(b"n" * 5000))
+    path.write_bytes(b"o" * 5000)
+    assert downloaded(redis, settings, path, nothing, lambda: os.truncate(path, 100), nothing) == b"o" * 100
 
 
 def altered(redis: Redis, key: str) -> None:

@@ -161,6 +161,18 @@ def test_impossible_parts_are_refused(client: FlaskClient, tmp_path: Path, call:
     assert (answer.status_code, answer.json["error"]) == (status, error)
 
 
+@pytest.mark.parametrize("call", ["head", "tail"])
+def test_a_part_is_shown_up_to_the_limit_to_the_byte(client: FlaskClient, tmp_path: Path, call: str) -> None:
+    (tmp_path / "file").write_bytes(b"x" * (MEGABYTE + 1))
+    query = {"targetPath": str(tmp_path / "file")}
+
+    most = client.get(f"/utilities/{call}", query_string={**query, "bytes": str(MEGABYTE)})
+    more = client.get(f"/utilities/{call}", query_string={**query, "bytes": str(MEGABYTE + 1)})
+
+    assert (most.status_code, len(most.json["output"])) == (200, MEGABYTE)
+    assert (more.status_code, more.json["error"]) == (400, f"Command output exceeded buffer limit ({MEGABYTE})")
+
+
 def test_a_file_that_is_no_text_cannot_be_viewed(client: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff\0")
 
