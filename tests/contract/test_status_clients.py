@@ -1,6 +1,5 @@
 """Status and tasks as pyfirecrest's clients and its command line see them."""
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -93,5 +92,6 @@ def test_the_command_line_shows_it_all(cli: Callable[..., subprocess.CompletedPr
     for words in (("filesystems",), ("filesystems", "--system", system)):
         assert re.search(r"\| home +\| /home +\| 200 +\| available +\| Home directories +\|", cli(*words).stdout)
     assert re.search(rf"FILESYSTEMS +\| .*'system': '{system}'", cli("parameters").stdout)
-    task_id = next(iter(json.loads(cli("tasks", "--json").stdout)))
+    task_id = next(iter(client._tasks()))
+    assert re.search(r"Task information: \d+ results", cli("tasks", "--no-pager").stdout)
     assert re.search(rf"{task_id} +\| \d+ +\|.*\| fcalice +\| compute +\|", cli("tasks", "--no-pager", task_id).stdout)
