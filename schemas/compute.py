@@ -128,7 +128,7 @@ _ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of envi
 
 
 class _Charged(Operation):
-    account: Name = Field(None, description="Account that the job is charged to")
+    account: Annotated[Text | None, Refusal("Invalid account")] = Field(None, description="Account that the job is charged to")
 
 
 class JobRequest(_Charged):

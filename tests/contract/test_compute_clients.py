@@ -48,7 +48,7 @@ def test_jobs_are_polled_by_any_kind_of_id(client: Any, system: str, held: Calla
 
     assert [found["jobid"] for found in client.poll_active(system, [f"{array}_2"])] == [f"{array}_2"]
     assert {found["jobid"] for found in client.poll_active(system, [f"{array}_[1-4]", int(job)])} == {f"{array}_[1-4]", job}
-    assert {found["jobid"] for found in client.poll(system, [array, job])} == {f"{array}_[1-4]", job}
+    assert {found["jobid"] for found in client.poll(system, [f"{array}_[1-4]", job])} == {f"{array}_[1-4]", job}
     assert "Terminating job" in client.cancel(system, f"{array}_[2-3],{job}")
     left = {found["jobid"] for found in client.poll_active(system) if found["state"] == "PENDING"}
     assert left == {f"{array}_[1,4]"}

@@ -156,6 +156,8 @@ def test_identical_queries_at_once_ask_slurm_few_times(site: Site, alice: Client
     go_on = request.getfixturevalue("frozen")
     with ThreadPoolExecutor(20) as pool:
         tickets = list(pool.map(lambda _: alice.get("/compute/jobs"), range(20)))
+    ids = ",".join(ticket.json()["task_id"] for ticket in tickets)
+    eventually(lambda: {task["status"] for task in alice.get("/tasks", params={"tasks": ids}).json()["tasks"].values()} == {"101"})
 
     go_on()
 
