@@ -28,6 +28,7 @@ PEOPLE = (
     Person("alice", "fcalice", accounts=("projecta", "projectb")),
     Person("bob", "fcbob", accounts=("projectb",)),
     Person("carol", "fccarol"),
+    Person("mallory", "fcmallory", accounts=("projectb",)),
     Person("nobody", "nosuchuser", ours=False),
     Person("root", "root", ours=False),
 )

@@ -1,0 +1,179 @@
+"""Hostile calls of every declared operation: each field in turn holds each hostile value, the others are in order."""
+
+import io
+import itertools
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from api.documents import Field, fields
+from api.resources import paths
+from schemas.operation import Course, Operation
+from tests.site.conftest import Folder
+from tests.site.hostile_shapes import SHAPES
+from tests.site.hostile_values import HUGE, INJECTIONS, PLAIN, Canaries, Value
+from tests.site.raw_http import MULTIPART, URLENCODED, File, Pairs, Request, escaped, multipart, urlencoded
+
+SCRIPT = b"#!/bin/sh\n#SBATCH --output=/dev/null\n#SBATCH --time=1\ntrue\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call: what it aims at, and what is sent."""
+
+    operation: type[Operation]
+    field: str
+    value: Value
+    request: Request
+
+    def __str__(self) -> str:
+        shown = repr(self.value.text if len(self.value.text) < 120 else self.value.text[:100] + b"...")
+        return f"{self.operation.task()} ({self.request.verb} {self.request.path[:60]!r}) {self.field} = {shown}"
+
+
+class Scenery:
+    """What calls that are in order name: files of a user on the system, and a task."""
+
+    def __init__(self, folder: Folder, task_id: str) -> None:
+        self._folder = folder
+        self._task_id = task_id
+        self._numbers = itertools.count()
+        self._text = folder.file("text", b"one\ntwo\n")
+        self._script = folder.file("job.sh", SCRIPT)
+        self._packed = _packed()
+
+    def value(self, operation: type[Operation], field: Field) -> bytes:
+        """A value of a required field that lets the call reach the system."""
+        makers: dict[str, Callable[[], str]] = {
+            "targetPath": lambda: self._target(operation),
+            "sourcePath": lambda: self._folder.file(f"{next(self._numbers)}.tar", self._packed),
+            "linkPath": lambda: f"{self._folder.path}/{next(self._numbers)}",
+            "taskid": lambda: self._task_id,
+            "X-Task-Id": lambda: self._task_id,
+        }
+        known = {
+            "mode": "755", "owner": self._folder.user, "group": self._folder.user, "jobid": "1", "nodeName": "n1", "nodename": "n1",
+            "account": "projectb", "reservation": "hostile", "numberOfNodes": "1", "nodeType": "normal", "machine": "cluster",
+            "starttime": "2036-11-22T10:00:00", "endtime": "2036-11-22T11:00:00", "service": "utilities", "system": "cluster",
+        }  # fmt: skip
+        return makers.get(field.name, lambda: known.get(field.name, "1"))().encode()
+
+    def _target(self, operation: type[Operation]) -> str:
+        if operation.route.path == "/compute/jobs/path":
+            return self._script
+        if operation.route.verb == "GET":
+            return self._text
+        return self._folder.folder(str(next(self._numbers)))
+
+
+def _packed() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("inside"))
+    return buffer.getvalue()
+
+
+def hostile(operation: type[Operation], scenery: Scenery, canaries: Canaries, *, system: str) -> Iterator[Case]:
+    """The hostile calls of an operation."""
+    headers = [_header(name) for name in ("Authorization", "X-Machine-Name") if name == "Authorization" or operation.route.on_system]
+    for path in paths(operation):
+        call = Call(operation, path, scenery, system)
+        for field in [*fields(operation), *headers]:
+            for number, value in enumerate(_values(operation, path, field, canaries)):
+                yield Case(operation, field.name, value, call.with_value(field, value.text, variant=number % 2))
+        for name, request in call.shapes():
+            yield Case(operation, "the request", Value(name.encode()), request)
+
+
+def _header(name: str) -> Field:
+    return Field(name, {}, "header", required=True)
+
+
+def _values(operation: type[Operation], path: str, field: Field, canaries: Canaries) -> Iterator[Value]:
+    plain, injecting = _shares(operation, path, field)
+    first = zlib.crc32(f"{path} {field.name}".encode())
+    for text in PLAIN[first % plain :: plain]:
+        yield Value(text)
+    for template in INJECTIONS[first % injecting :: injecting]:
+        yield canaries.value(template)
+        if field.place == "path":
+            yield canaries.value(template, home=True)
+    if field.place == "formData":
+        yield Value(HUGE[first % len(HUGE)])
+
+
+def _shares(operation: type[Operation], path: str, field: Field) -> tuple[int, int]:
+    """Of how many plain values, and of how many injecting ones, a field gets one: each field others, so that all are used.
+
+    Headers and flags are read in one place for all operations, and a deferred call costs the scheduler much.
+    """
+    if field.place == "header" or field.schema.get("type") == "boolean" or path == operation.route.also:
+        return 8, 8
+    return (4, 2) if operation.route.course is Course.DEFERRED else (1, 1)
+
+
+class Call:
+    """A call of an operation that is in order but for what is asked to be wrong."""
+
+    def __init__(self, operation: type[Operation], path: str, scenery: Scenery, system: str) -> None:
+        self._operation = operation
+        self._path = path
+        self._scenery = scenery
+        self._fields = list(fields(operation))
+        self._headers = [("X-Machine-Name", system.encode())] if operation.route.on_system else []
+
+    def in_order(self) -> Request:
+        """Nothing is wrong."""
+        return self._request(self._filled())
+
+    def with_value(self, field: Field, text: bytes, *, variant: int = 0) -> Request:
+        """One field holds this; the variant says in which encoding."""
+        values = self._filled()
+        if field.place == "header":
+            text = b"Bearer " + text if field.name == "Authorization" and variant else text
+            request = self._request(values)
+            request.headers = [(name, value) for name, value in request.headers if name != field.name] + [(field.name, text)]
+            return request
+        values[field.name] = File(text, SCRIPT, extended=bool(variant)) if _is_file(field) else text
+        return self._request(values, as_multipart=bool(variant))
+
+    def _filled(self) -> dict[str, bytes | File]:
+        return {
+            field.name: File(b"job.sh", SCRIPT) if _is_file(field) else self._scenery.value(self._operation, field)
+            for field in self._fields
+            if field.required
+        }
+
+    def _request(self, values: dict[str, bytes | File], *, as_multipart: bool = False) -> Request:
+        path, headers = self._path.encode(), list(self._headers)
+        pairs: Pairs = []
+        files: dict[str, File] = {}
+        for field in self._fields:
+            value = values.get(field.name)
+            if isinstance(value, File):
+                files[field.name] = value
+            elif value is None:
+                continue
+            elif field.place == "path":
+                path = path.replace(f"{{{field.name}}}".encode(), escaped(value))
+            elif field.place == "header":
+                headers.append((field.name, value))
+            else:
+                pairs.append((field.name, value))
+        if self._operation.route.verb == "GET":
+            return Request("GET", path + (b"?" + urlencoded(pairs) if pairs else b""), headers)
+        if files or as_multipart:
+            return Request(self._operation.route.verb, path, [*headers, ("Content-Type", MULTIPART)], multipart(pairs, files))
+        return Request(self._operation.route.verb, path, [*headers, ("Content-Type", URLENCODED)], urlencoded(pairs))
+
+    def shapes(self) -> Iterator[tuple[str, Request]]:
+        """Requests that are wrong as a whole."""
+        for name, shape in SHAPES.items():
+            request = self.in_order()
+            shape(request)
+            yield name, request
+
+
+def _is_file(field: Field) -> bool:
+    return "$ref" in field.schema
