@@ -57,8 +57,8 @@ FROM base AS servers
 # The keys that packages make when they are installed would be the same in every container: none is used, none is kept.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends \
-      ceph-mon ceph-osd radosgw iproute2 mariadb-server munge openssh-client openssh-server procps redis-server \
-      slurm-client slurm-wlm-mysql-plugin slurmctld slurmd slurmdbd \
+      bzip2 ceph-mon ceph-osd file radosgw iproute2 mariadb-server munge openssh-client openssh-server procps redis-server \
+      slurm-client slurm-wlm-mysql-plugin slurmctld slurmd slurmdbd unzip xz-utils \
  && rm -rf /var/lib/apt/lists/* /var/lib/mysql/* /etc/ssh/ssh_host_*_key* /etc/munge/munge.key
 COPY --from=servers-packages /opt/venv /opt/venv
 COPY --from=servers-packages /opt/firecrest/site/oidc/node_modules site/oidc/node_modules

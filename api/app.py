@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 import schemas.compute
+import schemas.reservations
 import schemas.status
 import schemas.tasks
 import schemas.utilities
@@ -100,14 +101,21 @@ def _tell_failures(api: Api, settings: Settings) -> None:
     def refused(error: HTTPException) -> Failure:
         """There is no such endpoint."""
         headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-        return {"description": error.description or error.name, "error": error.name}, error.code or 500, headers
+        return {"description": error.description or error.name, "error": error.name.capitalize()}, error.code or 500, headers
 
     @api.errorhandler(Exception)
     def broken(error: Exception) -> Failure:
         """The service has a fault."""
         _LOG.error("the request failed", exc_info=error)
-        return {"description": "FirecREST Internal error", "error": "Internal error"}, 500, {}
+        kind, said = "FirecREST Internal error", "Internal error"
+        body = {"error": kind, "description": said} if _fails_is_error() else {"description": kind, "error": said}
+        return body, 500, {}
 
 
 def _told(error: FirecrestError) -> Failure:
-    return error.body(g.get("fails", "")), error.status, error.headers()
+    body = error.swapped_body if _fails_is_error() else error.body
+    return body(g.get("fails", "")), error.status, error.headers()
+
+
+def _fails_is_error() -> bool:
+    return "operation" in g and g.operation.route.fails_is_error

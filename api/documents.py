@@ -126,7 +126,6 @@ def openapi(operations: Iterable[type[Operation]], *, version: str) -> dict[str,
 _FAILURE = {
     "type": "object",
     "properties": {"description": {"type": "string"}, "error": {"type": "string"}},
-    "required": ["description"],
 }
 
 

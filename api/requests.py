@@ -34,7 +34,7 @@ def system_name(operation: type[Operation], settings: Settings) -> str:
     if not route.on_system:
         return ""
     name = request.headers.get("X-Machine-Name", "")
-    if not name and route.unnamed_is_error:
+    if not name and (route.unnamed_is_error or route.fails_is_error):
         raise NoMachine("No machine name given")
     if not name:
         raise NoMachine(description="No machine name given")
@@ -89,6 +89,8 @@ def refusal(operation: type[Operation], wrong: ValidationError) -> FirecrestErro
     kind = InvalidEnvironment if manner.status == InvalidEnvironment.status else InvalidParameter
     if first["type"] == "saying":
         return kind(first["msg"], description=manner.description)
+    if first["type"] == "missing" and manner.missing:
+        return kind(manner.missing, description=manner.description)
     reason = first["msg"] if first["type"] == "reason" else "not specified" if first["type"] == "missing" else "is not valid"
     return kind(manner.error.format(field=name, reason=reason), description=manner.description)
 

@@ -11,7 +11,7 @@ from bench.series import CallFailedError
 from bench.stage import Stage
 from bench.tables import Part, failures, timings
 from schemas.utilities import Ls
-from workers.utilities import ls
+from workers.listing import ls
 
 ENTRIES = 20
 _FLOOR = "ssh over a ControlMaster"

@@ -8,7 +8,7 @@ from kombu import Queue
 from schemas.settings import Settings
 
 HOUSEKEEPING = "beat"
-SERVICES = ("utilities", "compute")
+SERVICES = ("utilities", "compute", "reservations")
 QUEUES = (*SERVICES, "delegation", HOUSEKEEPING)
 
 _HALF_A_DAY = 43200

@@ -39,7 +39,6 @@ maxmemory-policy noeviction
 
 def main(volumes: Path) -> None:
     """Make what is missing."""
-    os.umask(0o077)
     _make_keys(volumes)
     password = _once(volumes / "redis" / "password", secrets.token_hex(32))
     _once(volumes / "redis" / "redis.conf", REDIS_CONF.format(password=password))
@@ -133,4 +132,5 @@ def _place(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)
     main(Path(sys.argv[1]))

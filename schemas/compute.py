@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
-from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
+from schemas.fields import Absent, Count, Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
 from schemas.operation import Course, Operation, internal, operation
 
 FAILED = "Failed to retrieve jobs information"
@@ -69,7 +69,13 @@ class AccountedJob(BaseModel):
 
 @internal("compute", None, fails=FAILED)
 class Reachable(Operation):
-    """Enter the system and do nothing."""
+    """Enter the system and do nothing; `purpose` is what is said when that fails."""
+
+    purpose: str = FAILED
+
+    def fails(self) -> str:
+        """What is said of this call when it fails."""
+        return self.purpose
 
 
 @internal("compute", None, fails="Failed to submit job")
@@ -118,9 +124,32 @@ _PATH_ENVIRONMENT = BeforeValidator(partial(_environment, refusal="Invalid JSON 
 _TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
 _ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of environment variables for the job")
-_ACCOUNT: Any = Field(None, description="Account that the job is charged to")
 
-Account = Annotated[Text | None, Refusal("Invalid account")]
+class JobRequest(Operation):
+    """What a job may ask for, whatever its script says: one field per common option of sbatch."""
+
+    account: Annotated[Text | None, Absent, Refusal("Invalid account")] = Field(None, description="Account that the job is charged to")
+    env: dict[str, str] = Field(default_factory=dict, description="JSON object of environment variables for the job")
+    job_name: Annotated[Text | None, Absent] = Field(None, description="Name of the job")
+    partition: Annotated[Text | None, Absent] = Field(None, description="Partition, or queue, or a comma-separated list of them")
+    time: Annotated[Text | None, Absent] = Field(None, description="Time limit: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S")
+    nodes: Annotated[Text | None, Absent] = Field(None, description="Number of nodes, or a range such as 2-4")
+    ntasks: Annotated[Count | None, Absent] = Field(None, description="Number of tasks")
+    cpus_per_task: Annotated[Count | None, Absent] = Field(None, description="CPUs of every task")
+    memory: Annotated[Text | None, Absent] = Field(None, description="Memory of every node: a number and K, M, G or T; M if there is none")
+    gpus: Annotated[Text | None, Absent] = Field(None, description="GPUs of the job: a number, or type:number")
+    qos: Annotated[Text | None, Absent] = Field(None, description="Quality of service")
+    reservation: Annotated[Text | None, Absent] = Field(None, description="Reservation to run in")
+    constraint: Annotated[Text | None, Absent] = Field(None, description="Features that nodes must have")
+    dependency: Annotated[Text | None, Absent] = Field(None, description="Jobs to wait for, such as afterok:12:13")
+    array: Annotated[Text | None, Absent] = Field(None, description="Indices of a job array, such as 0-15%4")
+    begin: Annotated[Text | None, Absent] = Field(None, description="Not before this time, such as 2026-11-22T10:00 or now+1hour")
+    output: Annotated[Text | None, Absent] = Field(None, description="File for the standard output, with the scheduler's patterns")
+    error: Annotated[Text | None, Absent] = Field(None, description="File for the standard error, with the scheduler's patterns")
+
+
+class _Script(Operation):
+    target_path: Text = Field(description="Path of the batch script")
 
 
 @operation(
@@ -134,12 +163,11 @@ Account = Annotated[Text | None, Refusal("Invalid account")]
     course=Course.DEFERRED,
     probe=_reachable,
 )
-class SubmitUpload(Operation):
+class SubmitUpload(JobRequest):
     """Submit a batch script that comes with the call."""
 
     hidden = frozenset({"env"})
 
-    account: Account = _ACCOUNT
     file: Annotated[Upload, Refusal(error="No batch file part")] = Field(description="The batch script")
     env: Annotated[dict[str, str], _UPLOAD_ENVIRONMENT, _ENVIRONMENT_REFUSAL, _TEXT] = _ENVIRONMENT
 
@@ -164,13 +192,11 @@ class SubmitUpload(Operation):
     course=Course.DEFERRED,
     probe=lambda op: Readable(target_path=op.target_path),
 )
-class SubmitPath(Operation):
+class SubmitPath(JobRequest, _Script):
     """Submit a batch script that is on the system."""
 
     hidden = frozenset({"env"})
 
-    target_path: Text = Field(description="Path of the batch script")
-    account: Account = _ACCOUNT
     env: Annotated[dict[str, str], _PATH_ENVIRONMENT, _ENVIRONMENT_REFUSAL, _TEXT] = _ENVIRONMENT
 
 

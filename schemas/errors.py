@@ -41,6 +41,13 @@ class FirecrestError(Exception):
         shown = self.description if self.description is not None else description
         return {"description": shown, **({"error": self.text} if self.text else {})}
 
+    def swapped_body(self, fails: str) -> dict[str, Any]:
+        """The JSON body where `error` is what the operation says of its failures, and `description` what no header tells."""
+        if self.description is not None:
+            return self.body(fails)
+        told = self.header is not None and self.header.startswith("X-")
+        return {"error": fails, **({"description": self.text} if self.text and not told else {})}
+
     def told_by_header(self) -> Self:
         """The same failure without `error`."""
         return type(self)(says=self.says or self.value or self.text, description=self.description)
@@ -202,6 +209,10 @@ class Unauthorized(FirecrestError):
     """The caller did not prove who they are."""
 
     status = 401
+
+
+class ReservationFailed(FirecrestError):
+    """The system does not do as told with a reservation."""
 
 
 class ForeignTask(FirecrestError):

@@ -15,11 +15,15 @@ _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 @dataclass(frozen=True)
 class Refusal:
-    """How the refusal of a field is worded, where it is not `'<field>' <reason>` under the operation's own description."""
+    """How the refusal of a field is worded, where it is not `'<field>' <reason>` under the operation's own description.
+
+    `missing` are the words for a field that is not there, if they differ.
+    """
 
     description: str | None = None
     error: str = "'{field}' {reason}"
     status: int = 400
+    missing: str | None = None
 
 
 def because(reason: str) -> PydanticCustomError:

@@ -27,7 +27,8 @@ class Route:
     the output (None: the output is the whole answer). `probe` is performed, and waited for, before a deferred
     operation gets its task, `also` is a second path that leads to it, and `once` says that it is tried
     again until its outcome is known, because it must be done exactly once. `unnamed_is_error` is where the contract
-    puts the lack of X-Machine-Name. `verb` is empty for operations that only the service itself calls.
+    puts the lack of X-Machine-Name, and `fails_is_error` that it swaps the roles of `description` and `error` in what
+    is said of a failure. `verb` is empty for operations that only the service itself calls.
     """
 
     verb: str
@@ -43,6 +44,7 @@ class Route:
     also: str = ""
     once: bool = False
     unnamed_is_error: bool = False
+    fails_is_error: bool = False
 
     @property
     def service(self) -> str:

@@ -31,6 +31,9 @@ class System(Section):
     job_root: str = Field("/home", description="Job folders are <job_root>/<user>/firecrest/<task id>")
     filesystems: tuple[Filesystem, ...] = Field((), description="File systems, for /status")
     sbatch_options: tuple[str, ...] = Field((), description="Words put before the script on every sbatch command line")
+    reservation_command: tuple[str, ...] = Field(
+        (), description="The site's own command for reservations, in words, in place of the scheduler's (operations.md)"
+    )
     sessions_per_connection: int = Field(7, ge=1, description="Below the server's MaxSessions, which frees a slot late")
     connections_per_user: int = Field(2, ge=1, description="SSH connections one user may have from one worker process")
 
@@ -79,6 +82,7 @@ class Limits(Section):
 
     utilities_max_file_size: int = Field(5, ge=1, description="Largest file of upload, download and view, in MB (1024 x 1024 bytes)")
     utilities_timeout: int = Field(5, ge=1, description="Seconds that a command of utilities may take on the system")
+    reservations_timeout: int = Field(10, ge=1, description="Seconds that a command of reservations may take; keep it below `patience`")
     patience: float = Field(15, gt=0, description="Seconds that a waited call may take in all, queueing included")
     command_timeout: int = Field(60, ge=1, description="Seconds that a command of the scheduler may take on the system")
     tail_bytes: int = Field(1000, ge=0, description="Bytes of a job's output shown with the job")

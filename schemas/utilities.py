@@ -1,11 +1,14 @@
 """Small file operations, answered at once."""
 
+import posixpath
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from schemas.fields import Absent, Count, Flag, Presence, Refusal, Text, Upload, because, harmless, saying
 from schemas.operation import Operation, operation
+
+FORMATS = frozenset({"zip", "tar", "gz", "tgz", "bz2", "xz"})
 
 
 class File(BaseModel):
@@ -19,6 +22,21 @@ class File(BaseModel):
     permissions: str
     last_modified: str
     size: str
+
+
+class FileStatus(BaseModel):
+    """What `stat` tells of a file; `mode` includes the bits of the file's type, times are seconds since 1970."""
+
+    mode: int
+    ino: int
+    dev: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    atime: int
+    mtime: int
+    ctime: int
 
 
 class Identity(BaseModel):
@@ -49,6 +67,35 @@ class Ls(Operation):
     not_listing: Flag = Field(False, description="Do not ask for the attributes of entries; with unsorted, show names only")
     page_size: str = Field("", description="Entries on a page; used with pageNumber")
     page_number: str = Field("", description="Page to show, from 1; used with pageSize")
+
+
+@operation("GET /utilities/file", str, says="Success to file file.", fails="Error on file operation")
+class FileType(Operation):
+    """Show the type of a file."""
+
+    target_path: Text = Field(description="Path of the file")
+
+
+@operation("GET /utilities/stat", FileStatus, says="Success to stat file.")
+class Stat(Operation):
+    """Show the status of a file."""
+
+    target_path: Text | None = Field(None, description="Path of the file")
+    source_path: Text | None = Field(None, description="Path of the file, when there is no targetPath")
+    dereference: Flag = Field(False, description="Show what a link points to instead of the link")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.target_path is None and self.source_path is None:
+            raise saying("'sourcePath' not specified")
+        return self
+
+
+@operation("GET /utilities/checksum", str, says="Success to checksum file.")
+class Checksum(Operation):
+    """Compute the SHA-256 checksum of a file."""
+
+    target_path: Text = Field(description="Path of the file")
 
 
 class Part(Operation):
@@ -95,6 +142,7 @@ class Tail(Part):
 class View(Part):
     """Show a file up to UTILITIES_MAX_FILE_SIZE."""
 
+    target_path: Annotated[Text, Refusal(missing="'sourcePath' not specified")] = Field(description="Path of the file")
     skip_ending: Flag = Field(False, alias="skip_ending", description="Show all but the last lines or bytes")
 
 
@@ -142,3 +190,86 @@ class Rm(Operation):
     """Delete a file or a directory with all it holds."""
 
     target_path: Text = Field(description="Path of the file or directory")
+
+
+@operation("PUT /utilities/rename", str, says="Success to rename file.")
+class Rename(Operation):
+    """Rename or move a file or a directory."""
+
+    target_path: Text = Field(description="New path; into it, if it is a directory")
+    source_path: Text = Field(description="Path of the file or directory")
+
+
+@operation("POST /utilities/copy", str, says="Success to copy file.", status=201)
+class Copy(Operation):
+    """Copy a file or a directory with all it holds."""
+
+    target_path: Text = Field(description="Path of the copy; into it, if it is a directory")
+    source_path: Text = Field(description="Path of the file or directory")
+
+
+@operation("PUT /utilities/chmod", str, says="Success to chmod file or directory.")
+class Chmod(Operation):
+    """Change the mode of a file or a directory."""
+
+    target_path: Text = Field(description="Path of the file or directory")
+    mode: Text = Field(description="Mode as chmod takes it, such as 750 or g+w")
+
+
+_CHOWN_REFUSAL = Refusal("Error in chown operation", "group or owner {reason}")
+
+
+@operation("PUT /utilities/chown", str, says="Success to chown file or directory.")
+class Chown(Operation):
+    """Change owner and group of a file or a directory."""
+
+    target_path: Text = Field(description="Path of the file or directory")
+    owner: Annotated[Text | None, Absent, _CHOWN_REFUSAL] = Field(
+        None, description="New owner; without group, the group becomes the owner's login group"
+    )
+    group: Annotated[Text | None, Absent, _CHOWN_REFUSAL] = Field(None, validate_default=True, description="New group")
+
+    @field_validator("group")
+    @classmethod
+    def _either(cls, group: str | None, info: ValidationInfo) -> str | None:
+        if group is None and info.data.get("owner") is None:
+            raise saying("group or owner must be set")
+        return group
+
+
+@operation("POST /utilities/symlink", str, says="Success to symlink file.", status=201)
+class Symlink(Operation):
+    """Create a symbolic link."""
+
+    target_path: Text = Field(description="What the link points to")
+    link_path: Annotated[Text, Refusal("Failed to create symlink", "'{field}' value {reason}")] = Field(description="Path of the link")
+
+
+@operation("POST /utilities/compress", str, says="Success to compress file.", status=201)
+class Compress(Operation):
+    """Pack a file or a directory into a tar archive compressed with gzip."""
+
+    target_path: Text = Field(description="Path of the archive")
+    source_path: Text = Field(description="Path of the file or directory")
+    dereference: Flag = Field(False, description="Pack what links point to instead of the links")
+
+
+@operation("POST /utilities/extract", str, says="Success to extract file.", status=201)
+class Extract(Operation):
+    """Unpack an archive: zip, or tar as it is or compressed with gzip, bzip2 or xz."""
+
+    target_path: Text = Field(description="Directory to unpack into")
+    source_path: Text = Field(description="Path of the archive")
+    extension: str = Field("auto", description="Format: .zip, .tar, .gz, .tgz, .bz2 or .xz; auto: by the suffix of sourcePath")
+    type: str = Field("auto", description="Another name of extension, which comes first")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.format() not in FORMATS:
+            raise saying(f"Unsupported file format in {self.source_path}.")
+        return self
+
+    def format(self) -> str:
+        """The name of the format, one of FORMATS."""
+        named = (name for name in (self.extension, self.type) if name.lower() not in ("", "auto"))
+        return next(named, posixpath.splitext(self.source_path)[1]).removeprefix(".").lower()

@@ -9,7 +9,7 @@ from program import Program
 
 BIN = REPOSITORY / ".venv" / "bin"
 SERVERS = ("redis", "sshd", "issuer", "radosgw", "slurmd-n1", "slurmd-n2", "slurmd-n3")
-QUEUES = "utilities,compute"
+QUEUES = "utilities,compute,reservations"
 
 
 def programs(site: Site) -> list[Program]:

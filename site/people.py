@@ -17,6 +17,7 @@ class Person:
     user: str
     ours: bool = True
     accounts: tuple[str, ...] = ()
+    operator: bool = False  # of Slurm: manages reservations, and everybody's jobs
 
     @property
     def client(self) -> str:
@@ -28,6 +29,7 @@ PEOPLE = (
     Person("alice", "fcalice", accounts=("projecta", "projectb")),
     Person("bob", "fcbob", accounts=("projectb",)),
     Person("carol", "fccarol"),
+    Person("dave", "fcdave", accounts=("projecta",), operator=True),
     Person("mallory", "fcmallory", accounts=("projectb",)),
     Person("nobody", "nosuchuser", ours=False),
     Person("root", "root", ours=False),

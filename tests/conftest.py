@@ -60,3 +60,9 @@ def mallory(site: Site) -> Client:
 def carol(site: Site) -> Client:
     """A user who may log in but not submit."""
     return Client(site, "carol")
+
+
+@pytest.fixture(scope="session")
+def dave(site: Site) -> Client:
+    """A user who manages reservations, and may cancel everybody's jobs."""
+    return Client(site, "dave")

@@ -48,7 +48,7 @@ class Site:
         return Redis.from_url(self.facts["urls"]["redis"])
 
     def token(self, client: str) -> str:
-        """A fresh access token for one of its clients: alice, bob, carol, mallory, nobody, root."""
+        """A fresh access token for one of its clients: alice, bob, carol, dave, mallory, nobody, root."""
         known = self.facts["clients"][client]
         form = {"grant_type": "client_credentials", "client_id": known["id"], "client_secret": known["secret"]}
         answer = requests.post(self.facts["urls"]["token"], data=form, timeout=10)

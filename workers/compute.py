@@ -105,8 +105,7 @@ def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, scr
         folder=folder,
         script=script,
         content=content,
-        account=op.account,
-        environment=op.env,
+        request=op,
         options=scene.system.sbatch_options,
     )
 
@@ -114,7 +113,7 @@ def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, scr
 @performs(Jobs)
 def jobs(op: Jobs, host: Host, scene: Scene) -> dict[str, Job]:
     """The jobs by their number on the page, with the last bytes of their output if they are the caller's."""
-    found = host.run(scheduler(scene).queue(ids=op.jobs, user=scene.user if op.user_jobs else None))
+    found = host.run(scheduler(scene).queue(ids=op.jobs, user=scene.user if op.user_jobs else None, tails=None))
     shown = page(found, op)
     return _numbered(_with_output(shown, host, scene) if op.user_jobs else [_without_output(job) for job in shown])
 
@@ -122,7 +121,7 @@ def jobs(op: Jobs, host: Host, scene: Scene) -> dict[str, Job]:
 @performs(OneJob)
 def one_job(op: OneJob, host: Host, scene: Scene) -> dict[str, Job]:
     """The job, or the tasks of the array, as `Jobs` shows them."""
-    return _numbered(_with_output(host.run(scheduler(scene).queue(ids=op.job_id, user=scene.user)), host, scene))
+    return _numbered(_with_output(host.run(scheduler(scene).queue(ids=op.job_id, user=scene.user, tails=None)), host, scene))
 
 
 def _numbered(found: list[Job]) -> dict[str, Job]:

@@ -86,7 +86,7 @@ class Workshop:
         try:
             host = self.open_host(permit.system, permit.grant, permit.text)
             found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
-            return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json")
+            return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)

@@ -5,30 +5,34 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from schemas.errors import CommandFailed, FirecrestError, PatternNotFound, SizeLimit
-from schemas.fields import whole_number
+from schemas.errors import CommandFailed, FirecrestError, PatternNotFound, PermissionDenied, SizeLimit
 from schemas.settings import Limits
 from schemas.utilities import (
+    Checksum,
+    Chmod,
+    Chown,
+    Copy,
     Download,
-    File,
+    FileStatus,
+    FileType,
     Groups,
     Head,
     Identity,
-    Ls,
     Mkdir,
     Part,
+    Rename,
     Rm,
+    Stat,
+    Symlink,
     Tail,
     UploadFile,
     View,
     Whoami,
 )
-from workers.failures import failure
 from workers.host import Command, Host
 from workers.performing import Scene, performs
 
 T = TypeVar("T")
-Entries = TypeVar("Entries", list[File], list[str], list[File] | list[str])
 
 _MEGABYTE = 1024 * 1024
 
@@ -51,76 +55,52 @@ def nothing(_: bytes) -> str:
     return ""
 
 
-_LS = ("ls", "-1", "--quoting-style=c", "--time-style=+%Y-%m-%dT%H:%M:%S")
+@performs(FileType)
+def file_type(op: FileType, host: Host, scene: Scene) -> str:
+    """The type in words. Raises PermissionDenied when the user may not read the file."""
+    try:
+        # -E: what is not there is a failure
+        return host.run(_utility(scene.limits, "file", "-E", "-b", "--", op.target_path, parse=kind))
+    except FirecrestError as failed:
+        if not failed.text.startswith("ERROR: broken symbolic link"):
+            raise
+        return host.run(_utility(scene.limits, "file", "-b", "--", op.target_path, parse=kind))
 
 
-@performs(Ls)
-def ls(op: Ls, host: Host, scene: Scene) -> list[File] | list[str]:
-    """The entries, or, with `unsorted` and `notListing`, their names."""
-    options = {
-        "-l": not op.not_listing,
-        "-A": op.show_hidden,
-        "--numeric-uid-gid": op.numeric_uid and not op.not_listing,
-        "-R": op.recursive,
-        "-L": op.follow_links,
-        "--dereference-command-line-symlink-to-dir": not op.follow_links,
-        "-Ua": op.unsorted,
-    }
-    words = [*_LS, *(option for option, wanted in options.items() if wanted), "--", op.target_path]
-    parse: Callable[[bytes], list[File] | list[str]] = rows if op.not_listing else listing
-    return _page(host.run(_utility(scene.limits, *words, parse=parse)), op)
+_UNREADABLE = re.compile(r"(?:[a-z]+, )*regular file, no read permission")
 
 
-_ENTRY = re.compile(
-    r"(?P<type>\S)(?P<permissions>\S{9})\S* +\d+ +(?P<user>\S+) +(?P<group>\S+) +"
-    r'(?P<size>\d+(?:, +\d+)?) (?P<last_modified>\S+) (?P<name>"(?:[^"\\]|\\.)*")(?: -> (?P<link_target>"(?:[^"\\]|\\.)*"))?'
-)
-_HEADING = re.compile(r'("(?:[^"\\]|\\.)*"):')
+def kind(stdout: bytes) -> str:
+    """Read `file -b`."""
+    described = line(stdout)
+    if _UNREADABLE.fullmatch(described):
+        raise PermissionDenied(described)
+    return described
 
 
-def listing(stdout: bytes) -> list[File]:
-    """Read `ls -l --quoting-style=c`; with -R, names are relative to the first directory."""
-    entries: list[File] = []
-    root: str | None = None
-    prefix = ""
-    for row in text(stdout).splitlines():
-        if heading := _HEADING.fullmatch(row):
-            folder = unquoted(heading[1])
-            root = folder if root is None else root
-            prefix = "" if folder == root else posixpath.relpath(folder, root) + "/"
-        elif match := _ENTRY.fullmatch(row):
-            entries.append(_file(match, prefix))
-    return entries
+@performs(Stat)
+def stat(op: Stat, host: Host, scene: Scene) -> FileStatus:
+    """The status of the file or of the link."""
+    words = ("stat", *(["--dereference"] if op.dereference else []), "-c", "%f %i %d %h %u %g %s %X %Y %Z")
+    return host.run(_utility(scene.limits, *words, "--", op.target_path or op.source_path or "", parse=status))
 
 
-def _file(match: re.Match[str], prefix: str) -> File:
-    found = match.groupdict(default="")
-    return File(**{**found, "name": prefix + unquoted(found["name"]), "link_target": unquoted(found["link_target"])})
+def status(stdout: bytes) -> FileStatus:
+    """Read `stat -c '%f %i %d %h %u %g %s %X %Y %Z'`."""
+    mode, *others = line(stdout).split()
+    numbers = (int(mode, 16), *map(int, others))
+    return FileStatus.model_validate(dict(zip(FileStatus.model_fields, numbers, strict=True)))
 
 
-def rows(stdout: bytes) -> list[str]:
-    """Read `ls -1 --quoting-style=c`: names as they are printed, in their quotes."""
-    return text(stdout).splitlines()
+@performs(Checksum)
+def checksum(op: Checksum, host: Host, scene: Scene) -> str:
+    """The checksum in hex."""
+    return host.run(_utility(scene.limits, "sha256sum", "--", op.target_path, parse=digest))
 
 
-_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
-_LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-
-
-def unquoted(quoted: str) -> str:
-    """A name in C quotes as it really is; bytes that are not UTF-8 become the replacement character."""
-
-    def plain(match: re.Match[bytes]) -> bytes:
-        code = match[1]
-        return bytes([int(code, 8)]) if code.isdigit() else _LETTERS.get(code, code)
-
-    return _ESCAPE.sub(plain, quoted[1:-1].encode()).decode(errors="replace")
-
-
-def _page(entries: Entries, op: Ls) -> Entries:
-    size, number = whole_number(op.page_size, 0), whole_number(op.page_number, 0)
-    start = (number - 1) * size
-    return entries[start : start + size] if size > 0 and 0 <= start < len(entries) else entries
+def digest(stdout: bytes) -> str:
+    """Read `sha256sum`, which begins with a backslash when it has changed the name."""
+    return text(stdout).removeprefix("\\").partition(" ")[0]
 
 
 @performs(Head)
@@ -196,13 +176,16 @@ def whoami(op: Whoami, host: Host, scene: Scene) -> str | Groups:
     return host.run(_utility(scene.limits, "id", "-un", parse=line))
 
 
+_ID = re.compile(r"uid=(?P<user>.+?) gid=(?P<group>.+?) groups=(?P<groups>.+?)(?: context=.*)?")
 _IDENTITY = re.compile(r"(\d+)(?:\(([^)]*)\))?")
 
 
 def identities(stdout: bytes) -> Groups:
     """Read `id`."""
-    user, group, groups = (field.partition("=")[2] for field in line(stdout).split(" ", 2))
-    return Groups(user=_identities(user)[0], group=_identities(group)[0], groups=_identities(groups.split(" context=")[0]))
+    match = _ID.fullmatch(line(stdout))
+    if match is None:
+        raise CommandFailed("The system tells identities that cannot be read")
+    return Groups(user=_identities(match["user"])[0], group=_identities(match["group"])[0], groups=_identities(match["groups"]))
 
 
 def _identities(field: str) -> list[Identity]:
@@ -244,20 +227,50 @@ def upload(op: UploadFile, host: Host, scene: Scene) -> str:
 @performs(Mkdir)
 def mkdir(op: Mkdir, host: Host, scene: Scene) -> str:
     """Nothing; the directory is there."""
-    return host.run(_utility(scene.limits, "mkdir", *(["-p"] if op.parents else []), "--", op.target_path, parse=nothing, repeatable=False))
+    return _change(host, scene, "mkdir", *(["-p"] if op.parents else []), "--", op.target_path, parse=nothing)
+
+
+@performs(Rename)
+def rename(op: Rename, host: Host, scene: Scene) -> str:
+    """Nothing; the file is elsewhere."""
+    return _change(host, scene, "mv", "--force", "--", op.source_path, op.target_path, parse=nothing)
+
+
+@performs(Copy)
+def copy(op: Copy, host: Host, scene: Scene) -> str:
+    """Nothing; the copy is there."""
+    return _change(host, scene, "cp", "--force", "-dR", "--preserve=all", "--", op.source_path, op.target_path, parse=nothing)
+
+
+@performs(Chmod)
+def chmod(op: Chmod, host: Host, scene: Scene) -> str:
+    """What chmod says it did."""
+    return _change(host, scene, "chmod", "-v", "--", op.mode, op.target_path, parse=line)
+
+
+@performs(Chown)
+def chown(op: Chown, host: Host, scene: Scene) -> str:
+    """What chown says it did."""
+    return _change(host, scene, "chown", "-v", "--", f"{op.owner or ''}:{op.group or ''}", op.target_path, parse=line)
+
+
+@performs(Symlink)
+def symlink(op: Symlink, host: Host, scene: Scene) -> str:
+    """Nothing; the link is there."""
+    return _change(host, scene, "ln", "-s", "--", op.target_path, op.link_path, parse=nothing)
 
 
 @performs(Rm)
 def rm(op: Rm, host: Host, scene: Scene) -> None:
     """Nothing; the path is gone."""
-    host.run(_utility(scene.limits, "rm", "-r", "--interactive=never", "--", op.target_path, parse=nothing, repeatable=False))
+    _change(host, scene, "rm", "-r", "--interactive=never", "--", op.target_path, parse=nothing)
 
 
-def _utility(
-    limits: Limits,
-    *words: str,
-    parse: Callable[[bytes], T],
-    repeatable: bool = True,
-    fails: Callable[[int, str], FirecrestError] = failure,
-) -> Command[T]:
-    return Command(words, parse, seconds=limits.utilities_timeout, repeatable=repeatable, fails=fails)
+def _change(host: Host, scene: Scene, *words: str, parse: Callable[[bytes], T]) -> T:
+    return host.run(_utility(scene.limits, *words, parse=parse, repeatable=False))
+
+
+def _utility(limits: Limits, *words: str, parse: Callable[[bytes], T], repeatable: bool = True) -> Command[T]:
+    # stat, file, sha256sum, head and tail take a path of "-" for their standard input
+    argv = (*words[:-1], "./-") if words[-1] == "-" else words
+    return Command(argv, parse, seconds=limits.utilities_timeout, repeatable=repeatable)

@@ -1,6 +1,7 @@
 """docker-compose.yml, the Dockerfile and deploy/ hold together; there is no engine here to start them."""
 
 import fnmatch
+import os
 import re
 import shutil
 import stat
@@ -34,10 +35,12 @@ def volumes(tmp_path_factory):
     root = tmp_path_factory.mktemp("volumes")
     for name in FOLDERS:
         (root / name).mkdir()
+    before = os.umask(0o077)
     set_up(root)
     first = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     set_up(root)
     assert first == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    os.umask(before)
     return root
 
 
@@ -112,7 +115,7 @@ def test_only_the_delegation_consumes_its_queue_and_has_its_keys() -> None:
     assert holders["keys-delegation"] == ["setup", "delegation"]
     assert "--queues=delegation" in SERVICES["delegation"]["command"]
     assert holders["keys-api"] == ["setup", "api"]
-    assert holders["keys-worker"] == ["setup", "utilities", "compute", "housekeeping"]
+    assert holders["keys-worker"] == ["setup", "utilities", "compute", "reservations", "housekeeping"]
 
 
 def test_volumes_are_declared_and_used_and_keys_are_read_only() -> None:

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from celery.contrib.testing.worker import start_worker
@@ -67,17 +68,21 @@ def _answers(client: Redis) -> bool:
 
 @pytest.fixture(scope="session")
 def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings for a deployment whose one system is this machine."""
+    """Settings for a deployment whose systems are this machine, one of them with a command of its own for reservations."""
     folder = tmp_path_factory.mktemp("keys")
+    tool = ["sh", str(Path(__file__).parent / "reservations.sh"), str(tmp_path_factory.mktemp("reservations"))]
     make_missing(folder / "private", folder / "public")
     return Settings.model_validate(
         {
-            "systems": [{"name": "here", "host": "127.0.0.1", "host_keys": ["none"], "job_root": str(tmp_path_factory.mktemp("jobs"))}],
+            "systems": [
+                {"name": "here", "host": "127.0.0.1", "host_keys": ["none"], "job_root": str(tmp_path_factory.mktemp("jobs"))},
+                {"name": "tooled", "host": "127.0.0.1", "host_keys": ["none"], "reservation_command": tool},
+            ],
             "issuers": [{"jwks_url": "http://127.0.0.1:9/none"}],
             "broker": {"url": redis_url},
             "keys": {"private": folder / "private", "public": folder / "public"},
             "engine": {"lease_seconds": 1, "attempts": 3},
-            "limits": {"utilities_max_file_size": 1, "patience": 10},
+            "limits": {"utilities_max_file_size": 1, "patience": 10, "reservations_timeout": 2},
         }
     )
 

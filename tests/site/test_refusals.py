@@ -16,6 +16,9 @@ NO_ENVIRONMENTS = (
 )
 ON_SYSTEM = (
     ("GET", "/utilities/ls", "Error on ls operation"),
+    ("GET", "/utilities/file", "Error on file operation"),
+    ("GET", "/utilities/stat", "Error on stat operation"),
+    ("GET", "/utilities/checksum", "Error on checksum operation"),
     ("GET", "/utilities/head", "Error on head operation"),
     ("GET", "/utilities/tail", "Error on tail operation"),
     ("GET", "/utilities/view", "Error on fsize operation"),
@@ -23,6 +26,13 @@ ON_SYSTEM = (
     ("GET", "/utilities/download", "Error on fsize operation"),
     ("POST", "/utilities/upload", "Error on upload operation"),
     ("POST", "/utilities/mkdir", "Error on mkdir operation"),
+    ("PUT", "/utilities/rename", "Error on rename operation"),
+    ("POST", "/utilities/copy", "Error on copy operation"),
+    ("PUT", "/utilities/chmod", "Error on chmod operation"),
+    ("PUT", "/utilities/chown", "Error on chown operation"),
+    ("POST", "/utilities/symlink", "Error on symlink operation"),
+    ("POST", "/utilities/compress", "Error on compress operation"),
+    ("POST", "/utilities/extract", "Error on extract operation"),
     ("DELETE", "/utilities/rm", "Error on rm operation"),
     ("POST", "/compute/jobs/upload", "Failed to submit job file"),
     ("POST", "/compute/jobs", "Failed to submit job file"),
@@ -71,7 +81,8 @@ def test_a_call_without_system_is_refused(alice: Client, verb: str, path: str, _
 
 @pytest.mark.parametrize(("verb", "path", "description"), ON_PATH)
 def test_a_call_of_utilities_wants_a_path(alice: Client, verb: str, path: str, description: str) -> None:
-    refused(asked(alice, verb, path), description=description, error="'targetPath' not specified")
+    name = "sourcePath" if path in ("/utilities/stat", "/utilities/view") else "targetPath"
+    refused(asked(alice, verb, path), description=description, error=f"'{name}' not specified")
     refused(asked(alice, verb, path, targetPath=""), description=description, error="'targetPath' is empty")
 
 
@@ -85,6 +96,55 @@ def test_forbidden_characters_in_a_path_are_refused(alice: Client, verb: str, pa
 def test_a_download_wants_a_source_path(alice: Client) -> None:
     for values, reason in (({}, "not specified"), ({"sourcePath": ""}, "is empty"), ({"sourcePath": "/a|b"}, "has invalid char")):
         refused(alice.get("/utilities/download", params=values), description="Error on fsize operation", error=f"'sourcePath' {reason}")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [({}, "not specified"), ({"sourcePath": ""}, "is empty"), ({"sourcePath": "/a|b"}, "has invalid char")]
+)
+@pytest.mark.parametrize(("verb", "name"), [("PUT", "rename"), ("POST", "copy"), ("POST", "compress"), ("POST", "extract")])
+def test_what_has_a_source_wants_its_path_after_the_target_s(
+    alice: Client, verb: str, name: str, values: dict[str, str], reason: str
+) -> None:
+    def call(**more: str) -> Response:
+        return alice.request(verb, f"/utilities/{name}", data={**values, **more})
+
+    description = f"Error on {name} operation"
+    refused(call(targetPath="/tmp/x"), description=description, error=f"'sourcePath' {reason}")
+    refused(call(), description=description, error="'targetPath' not specified")
+
+
+def test_the_status_of_a_source_path_wants_a_harmless_one(alice: Client) -> None:
+    for path, reason in (("", "is empty"), ("/a|b", "has invalid char")):
+        answer = alice.get("/utilities/stat", params={"sourcePath": path})
+        refused(answer, description="Error on stat operation", error=f"'sourcePath' {reason}")
+
+
+def test_a_mode_passes_the_input_check(alice: Client) -> None:
+    for values, reason in (({}, "not specified"), ({"mode": ""}, "is empty"), ({"mode": "7;0"}, "has invalid char")):
+        answer = alice.put("/utilities/chmod", data={"targetPath": "/tmp/x", **values})
+        refused(answer, description="Error on chmod operation", error=f"'mode' {reason}")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, "must be set"),
+        ({"owner": "", "group": ""}, "must be set"),
+        ({"owner": "a;b"}, "has invalid char"),
+        ({"group": "a;b"}, "has invalid char"),
+        ({"owner": "fcalice", "group": "$(id)"}, "has invalid char"),
+        ({"owner": "a|b", "group": ""}, "has invalid char"),
+    ],
+)
+def test_an_owner_or_a_group_is_wanted(alice: Client, values: dict[str, str], reason: str) -> None:
+    answer = alice.put("/utilities/chown", data={"targetPath": "/tmp/x", **values})
+    refused(answer, description="Error in chown operation", error=f"group or owner {reason}")
+
+
+def test_a_link_wants_a_path(alice: Client) -> None:
+    for values, reason in (({}, "not specified"), ({"linkPath": ""}, "is empty"), ({"linkPath": "/a;b"}, "has invalid char")):
+        answer = alice.post("/utilities/symlink", data={"targetPath": "/tmp/x", **values})
+        refused(answer, description="Failed to create symlink", error=f"'linkPath' value {reason}")
 
 
 @pytest.mark.parametrize("program", ["head", "tail"])

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.compute import AccountedJob, Submitted
+from schemas.cluster import Node, Partition, Reservation
+from schemas.compute import AccountedJob, JobRequest, Submitted
 from workers.host import Command
 
 _WRITTEN_ONCE_STARTED = ("PENDING", "CONFIGURING")
@@ -12,7 +13,7 @@ _WRITTEN_ONCE_STARTED = ("PENDING", "CONFIGURING")
 
 @dataclass(frozen=True)
 class Queued:
-    """A job as squeue knows it, file names with their patterns filled in."""
+    """A job in the queue, file names with their patterns filled in; `output` and `errors` are their last bytes, if asked for."""
 
     jobid: str
     partition: str
@@ -27,6 +28,8 @@ class Queued:
     script: str
     stdout: str
     stderr: str
+    output: str = ""
+    errors: str = ""
 
     @property
     def has_output(self) -> bool:
@@ -35,18 +38,26 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Tails:
+    """For which jobs of a queue, counted from 0, the last `count` bytes of their output are wanted; `stop` None: to the end."""
+
+    count: int
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
 class Submission:
     """What to submit: `script` lies in `folder` when its content is given, else it is a path on the system.
 
-    `receipts` is the task's own folder, which holds lock and receipt.
+    `receipts` is the task's own folder, which holds lock and receipt; `options` are the site's own words.
     """
 
     receipts: str
     folder: str
     script: str
     content: bytes | None
-    account: str | None
-    environment: dict[str, str]
+    request: JobRequest
     options: Sequence[str]
 
 
@@ -56,11 +67,20 @@ class Scheduler(Protocol):
     def submit(self, job: Submission) -> Command[Submitted]:
         """Submit once, whatever happens: a repeated call finds the receipt of the first."""
 
-    def queue(self, *, ids: str | None, user: str | None) -> Command[list[Queued]]:
-        """The jobs in the queue, of one user and with these ids if given."""
+    def queue(self, *, ids: str | None, user: str | None, tails: Tails | None) -> Command[list[Queued]]:
+        """The jobs in the queue, of one user and with these ids if given, and the ends of their output, all in one command."""
 
     def cancel(self, ids: str) -> Command[str]:
         """Cancel jobs; what the scheduler says of it."""
 
     def accounting(self, *, ids: str, start: str, end: str) -> Command[list[AccountedJob]]:
         """The jobs in the accounting records."""
+
+    def nodes(self, names: Sequence[str]) -> Command[list[Node]]:
+        """The nodes of these names, all when there are none."""
+
+    def partitions(self) -> Command[list[Partition]]:
+        """All partitions."""
+
+    def reservations(self) -> Command[list[Reservation]]:
+        """All reservations."""

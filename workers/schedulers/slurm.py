@@ -13,7 +13,7 @@ from schemas.compute import AccountedJob, Submitted
 from schemas.errors import CommandFailed, FirecrestError, StillUnderWay
 from workers.failures import failure
 from workers.host import Command
-from workers.schedulers.scheduler import Queued, Submission
+from workers.schedulers.scheduler import Queued, Submission, Tails
 
 _STILL_SUBMITTING = 75
 _NONE = "(null)"
@@ -65,9 +65,9 @@ timeout 10 scontrol show job "$id" 2>&1 || :
 def submit(job: Submission) -> Command[Submitted]:
     """Submit once, whatever happens: a repeated call finds the receipt of the first."""
     mark = secrets.token_hex(16)
-    account = [f"--account={job.account}"] if job.account else []
+    account = [f"--account={job.request.account}"] if job.request.account else []
     sbatch = ["sbatch", *account, f"--chdir={job.folder}", *job.options, "--", job.script]
-    variables = "".join(f"{name}={value}\0" for name, value in job.environment.items()).encode()
+    variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
     stdin = variables + (job.content or b"")
     given = "0" if job.content is None else "1"
     facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(len(stdin)))
@@ -115,7 +115,7 @@ def _separator() -> str:
     return secrets.choice("abcdef") + secrets.token_hex(8)[1:]
 
 
-def queue(*, ids: str | None, user: str | None) -> Command[list[Queued]]:
+def queue(*, ids: str | None, user: str | None, tails: Tails | None) -> Command[list[Queued]]:
     """The jobs in the queue, of one user and with these ids if given."""
     separator = _separator()
     words = ["squeue", "--noheader", f"--Format={','.join(f'{field}:{separator}' for field in (*_QUEUE, *_FILES))}"]
