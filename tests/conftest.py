@@ -20,6 +20,7 @@ STATE = Path(os.environ.get("FIRECREST_TEST_SITE", ROOT / ".site-test"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long runs are asked for."""
     parser.addoption("--faults-long", action="store_true", help="run the long forms of the tests in tests/faults")
+    parser.addoption("--hostile-whole", action="store_true", help="send every hostile value through every field, not each its share")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

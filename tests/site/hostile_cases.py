@@ -18,6 +18,10 @@ from tests.site.raw_http import MULTIPART, URLENCODED, File, Pairs, Request, esc
 SCRIPT = b"#!/bin/sh\n#SBATCH --output=/dev/null\n#SBATCH --time=1\ntrue\n"
 
 
+# Fields that are optional only because another one may stand for them.
+_NEEDED = {"utilities.Stat": "targetPath", "utilities.Chown": "owner"}
+
+
 @dataclass(frozen=True)
 class Case:
     """A call: what it aims at, and what is sent."""
@@ -74,13 +78,13 @@ def _packed() -> bytes:
     return buffer.getvalue()
 
 
-def hostile(operation: type[Operation], scenery: Scenery, canaries: Canaries, *, system: str) -> Iterator[Case]:
-    """The hostile calls of an operation."""
+def hostile(operation: type[Operation], scenery: Scenery, canaries: Canaries, *, system: str, whole: bool) -> Iterator[Case]:
+    """The hostile calls of an operation: with every value in every field if they are to be whole, else with a share of them."""
     headers = [_header(name) for name in ("Authorization", "X-Machine-Name") if name == "Authorization" or operation.route.on_system]
     for path in paths(operation):
         call = Call(operation, path, scenery, system)
         for field in [*fields(operation), *headers]:
-            for number, value in enumerate(_values(operation, path, field, canaries)):
+            for number, value in enumerate(_values(field, canaries, (1, 1) if whole else _shares(operation, path, field), path)):
                 yield Case(operation, field.name, value, call.with_value(field, value.text, variant=number % 2))
         for name, request in call.shapes():
             yield Case(operation, "the request", Value(name.encode()), request)
@@ -90,27 +94,25 @@ def _header(name: str) -> Field:
     return Field(name, {}, "header", required=True)
 
 
-def _values(operation: type[Operation], path: str, field: Field, canaries: Canaries) -> Iterator[Value]:
-    plain, injecting = _shares(operation, path, field)
+def _values(field: Field, canaries: Canaries, shares: tuple[int, int], path: str) -> Iterator[Value]:
+    plain, injecting = shares
     first = zlib.crc32(f"{path} {field.name}".encode())
-    for text in PLAIN[first % plain :: plain]:
+    for text in (*PLAIN[first % plain :: plain], *([HUGE[first % len(HUGE)]] if field.place == "formData" else [])):
         yield Value(text)
     for template in INJECTIONS[first % injecting :: injecting]:
         yield canaries.value(template)
         if field.place == "path":
             yield canaries.value(template, home=True)
-    if field.place == "formData":
-        yield Value(HUGE[first % len(HUGE)])
 
 
 def _shares(operation: type[Operation], path: str, field: Field) -> tuple[int, int]:
     """Of how many plain values, and of how many injecting ones, a field gets one: each field others, so that all are used.
 
-    Headers and flags are read in one place for all operations, and a deferred call costs the scheduler much.
+    Headers and flags are read in one place for all operations, and deferred calls cost the scheduler much.
     """
     if field.place == "header" or field.schema.get("type") == "boolean" or path == operation.route.also:
-        return 8, 8
-    return (4, 2) if operation.route.course is Course.DEFERRED else (1, 1)
+        return 16, 8
+    return (8, 4) if operation.route.course is Course.DEFERRED else (3, 1)
 
 
 class Call:
@@ -125,11 +127,12 @@ class Call:
 
     def in_order(self) -> Request:
         """Nothing is wrong."""
-        return self._request(self._filled())
+        return self._request(self._filled(_NEEDED.get(self._operation.task(), "")))
 
     def with_value(self, field: Field, text: bytes, *, variant: int = 0) -> Request:
         """One field holds this; the variant says in which encoding."""
-        values = self._filled()
+        alone = not field.required and field.schema.get("type") != "boolean"
+        values = self._filled("" if alone else _NEEDED.get(self._operation.task(), ""))
         if field.place == "header":
             text = b"Bearer " + text if field.name == "Authorization" and variant else text
             request = self._request(values)
@@ -138,11 +141,11 @@ class Call:
         values[field.name] = File(text, SCRIPT, extended=bool(variant)) if _is_file(field) else text
         return self._request(values, as_multipart=bool(variant))
 
-    def _filled(self) -> dict[str, bytes | File]:
+    def _filled(self, needed: str) -> dict[str, bytes | File]:
         return {
             field.name: File(b"job.sh", SCRIPT) if _is_file(field) else self._scenery.value(self._operation, field)
             for field in self._fields
-            if field.required
+            if field.required or field.name == needed
         }
 
     def _request(self, values: dict[str, bytes | File], *, as_multipart: bool = False) -> Request:

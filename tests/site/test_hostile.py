@@ -21,12 +21,12 @@ import api.app  # noqa: F401 (all operations)
 from schemas.operation import OPERATIONS, Course, Operation
 from schemas.task import FINAL_CODES
 from tests.real_site import Client, Site, eventually
-from tests.site.conftest import make_folder
+from tests.site.conftest import make_folder, sweep_home
 from tests.site.hostile_cases import SCRIPT, Call, Case, Scenery, hostile
 from tests.site.hostile_values import CARELESS, INJECTIONS, Canaries, Value
 from tests.site.raw_http import Answer, Connection
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(3600)
 
 THREADS = 8
 LOGS = ("api", "worker-1", "worker-2", "housekeeping", "delegation")
@@ -151,18 +151,17 @@ def scenery(site: Site, mallory: Client) -> Iterator[Scenery]:
     """What is in order, in mallory's home, which is swept afterwards."""
     task_id = mallory.post("/compute/jobs", files={"file": ("job.sh", SCRIPT)}).json()["task_id"]
     yield Scenery(make_folder(mallory.user), task_id)
-    site.slurm("scancel", f"--user={mallory.user}")
-    for entry in Path(f"/home/{mallory.user}").iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    sweep_home(site, mallory.user)
 
 
 @pytest.fixture(scope="module")
-def campaign(site: Site, mallory: Client, scenery: Scenery, canaries: Canaries) -> Campaign:
+def campaign(site: Site, mallory: Client, scenery: Scenery, canaries: Canaries, pytestconfig: pytest.Config) -> Campaign:
     """Every hostile case, sent; its tasks and jobs over."""
     logs, done = Logs(site), Campaign()
     # deferred ones last: the list of tasks grows with them
     operations = sorted(OPERATIONS, key=lambda operation: operation.route.course is Course.DEFERRED)
-    cases = [case for operation in operations for case in hostile(operation, scenery, canaries, system=site.facts["system"])]
+    options: dict[str, Any] = {"system": site.facts["system"], "whole": pytestconfig.getoption("--hostile-whole")}
+    cases = [case for operation in operations for case in hostile(operation, scenery, canaries, **options)]
     with closing(Sender(mallory)) as sender, ThreadPoolExecutor(THREADS) as pool:
         for case, answer in zip(cases, pool.map(sender.send, cases), strict=True):
             done.note(case, answer)
