@@ -46,13 +46,6 @@ def make_folder(user: str) -> Folder:
     return Folder(home.folder(f"test-{uuid4().hex}"), user)
 
 
-def sweep_home(site: Site, user: str) -> None:
-    """Cancel the user's jobs and empty their home."""
-    site.slurm("scancel", f"--user={user}")
-    for entry in Path(f"/home/{user}").iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-
-
 @pytest.fixture
 def folder(alice: Client) -> Iterator[Folder]:
     """An empty folder of alice."""

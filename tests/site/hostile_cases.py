@@ -2,15 +2,19 @@
 
 import io
 import itertools
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from api.documents import Field, fields
 from api.resources import paths
 from schemas.operation import Course, Operation
-from tests.site.conftest import Folder
+from tests.real_site import Client, Site
+from tests.site.conftest import Folder, make_folder
 from tests.site.hostile_shapes import SHAPES
 from tests.site.hostile_values import HUGE, INJECTIONS, PLAIN, Canaries, Value
 from tests.site.raw_http import MULTIPART, URLENCODED, File, Pairs, Request, escaped, multipart, urlencoded
@@ -69,6 +73,16 @@ class Scenery:
         if operation.route.verb == "GET":
             return self._text
         return self._folder.folder(str(next(self._numbers)))
+
+
+@contextmanager
+def scenery(site: Site, client: Client) -> Iterator[Scenery]:
+    """What is in order in a user's home, which is swept afterwards."""
+    task = client.task(client.post("/compute/jobs", files={"file": ("job.sh", SCRIPT)}))
+    yield Scenery(make_folder(client.user), task["task_id"])
+    site.slurm("scancel", f"--user={client.user}")
+    for entry in Path(f"/home/{client.user}").iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def _packed() -> bytes:

@@ -21,8 +21,8 @@ import api.app  # noqa: F401 (all operations)
 from schemas.operation import OPERATIONS, Course, Operation
 from schemas.task import FINAL_CODES
 from tests.real_site import Client, Site, eventually
-from tests.site.conftest import make_folder, sweep_home
-from tests.site.hostile_cases import SCRIPT, Call, Case, Scenery, hostile
+from tests.site.conftest import make_folder
+from tests.site.hostile_cases import Call, Case, Scenery, hostile, scenery
 from tests.site.hostile_values import CARELESS, INJECTIONS, Canaries, Value
 from tests.site.raw_http import Answer, Connection
 
@@ -147,21 +147,20 @@ def canaries(mallory: Client) -> Iterator[Canaries]:
 
 
 @pytest.fixture(scope="module")
-def scenery(site: Site, mallory: Client) -> Iterator[Scenery]:
-    """What is in order, in mallory's home, which is swept afterwards."""
-    task_id = mallory.post("/compute/jobs", files={"file": ("job.sh", SCRIPT)}).json()["task_id"]
-    yield Scenery(make_folder(mallory.user), task_id)
-    sweep_home(site, mallory.user)
+def stage(site: Site, mallory: Client) -> Iterator[Scenery]:
+    """What is in order, in mallory's home."""
+    with scenery(site, mallory) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def campaign(site: Site, mallory: Client, scenery: Scenery, canaries: Canaries, pytestconfig: pytest.Config) -> Campaign:
+def campaign(site: Site, mallory: Client, stage: Scenery, canaries: Canaries, pytestconfig: pytest.Config) -> Campaign:
     """Every hostile case, sent; its tasks and jobs over."""
     logs, done = Logs(site), Campaign()
     # deferred ones last: the list of tasks grows with them
     operations = sorted(OPERATIONS, key=lambda operation: operation.route.course is Course.DEFERRED)
     options: dict[str, Any] = {"system": site.facts["system"], "whole": pytestconfig.getoption("--hostile-whole")}
-    cases = [case for operation in operations for case in hostile(operation, scenery, canaries, **options)]
+    cases = [case for operation in operations for case in hostile(operation, stage, canaries, **options)]
     with closing(Sender(mallory)) as sender, ThreadPoolExecutor(THREADS) as pool:
         for case, answer in zip(cases, pool.map(sender.send, cases), strict=True):
             done.note(case, answer)
@@ -212,9 +211,9 @@ def test_the_service_logs_no_fault(campaign: Campaign) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.task())
-def test_what_is_in_order_reaches_the_system(site: Site, mallory: Client, scenery: Scenery, operation: type[Operation]) -> None:
+def test_what_is_in_order_reaches_the_system(site: Site, mallory: Client, stage: Scenery, operation: type[Operation]) -> None:
     """Or else nothing hostile beside it would."""
-    call = Call(operation, operation.route.path, scenery, site.facts["system"])
+    call = Call(operation, operation.route.path, stage, site.facts["system"])
     with closing(Sender(mallory)) as sender:
         answer = sender.send(Case(operation, "nothing", Value(b""), call.in_order()))
     on_system = any(name.startswith("X-") for name, _ in answer.headers)
