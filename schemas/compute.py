@@ -125,7 +125,6 @@ _TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
 _ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of environment variables for the job")
 
-
 class JobRequest(Operation):
     """What a job may ask for, whatever its script says: one field per common option of sbatch."""
 
