@@ -11,6 +11,8 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+import api.status
+import schemas.cluster
 import schemas.compute
 import schemas.reservations
 import schemas.status
@@ -58,7 +60,7 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         security="token",
         catch_all_404s=True,
     )
-    desk = Desk(gateway, identity, Office(gateway.tasks, health, settings), settings)
+    desk = Desk(gateway, identity, Office(gateway, health, settings), settings)
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)

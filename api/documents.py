@@ -101,7 +101,7 @@ def _swagger_answer(space: Namespace, operation: type[Operation]) -> SchemaModel
     schema = answer(operation, "#/definitions/{model}", Swagger2)
     for name, definition in schema.pop("$defs", {}).items():
         space.schema_model(name, definition)
-    return space.schema_model(f"{operation.__name__}Answer", schema)
+    return space.schema_model(f"{operation.task()}Answer", schema)
 
 
 def answer(operation: type[Operation], template: str, generator: type[GenerateJsonSchema] = GenerateJsonSchema) -> dict[str, Any]:

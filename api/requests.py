@@ -1,6 +1,7 @@
 """From a request to an operation, or to the refusal of it in the words of the contract."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -9,8 +10,9 @@ from flask import request
 from gunicorn.http.errors import ParseException
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import FileStorage, MultiDict
 
+from broker.blobs import PIECE
 from schemas.errors import FirecrestError, InvalidEnvironment, InvalidParameter, MachineDoesNotExist, NoMachine, TooLarge
 from schemas.fields import Refusal, Upload
 from schemas.operation import Operation
@@ -22,10 +24,14 @@ _DOUBLE_S = ("compute", "storage")
 
 @dataclass(frozen=True)
 class Asked:
-    """An operation, and the content of the file that came with it."""
+    """An operation, and the file that came with it: on disk, unless it is small."""
 
     op: Operation
-    content: bytes | None
+    file: FileStorage | None
+
+    def content(self) -> Iterator[bytes]:
+        """The pieces of the file."""
+        return _pieces(self.file) if self.file else iter(())
 
 
 def system_name(operation: type[Operation], settings: Settings) -> str:
@@ -47,16 +53,15 @@ def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> A
     """What the request asks for; raises InvalidParameter, InvalidEnvironment or TooLarge."""
     sent = request.args if operation.route.verb == "GET" else _form()
     values: dict[str, Any] = {**sent.to_dict(), **path}
-    content = None
+    part = None
     for name in uploads(operation):
         values.pop(name, None)
         if name in request.files:
             part = request.files[name]
-            content = part.stream.read()
-            _check_size(operation, len(content), limits)
-            values[name] = _upload(part.filename or "", content)
+            values[name] = _upload(part)
+            _check_size(operation, values[name].size, limits)
     try:
-        return Asked(operation.model_validate(values), content)
+        return Asked(operation.model_validate(values), part)
     except ValidationError as wrong:
         raise refusal(operation, wrong) from None
 
@@ -87,12 +92,13 @@ def refusal(operation: type[Operation], wrong: ValidationError) -> FirecrestErro
     name = str(first["loc"][0]) if first["loc"] else ""
     manner = next((item for item in _field(operation, name).metadata if isinstance(item, Refusal)), Refusal())
     kind = InvalidEnvironment if manner.status == InvalidEnvironment.status else InvalidParameter
+    description = manner.description and manner.description.format(field=name)
     if first["type"] == "saying":
-        return kind(first["msg"], description=manner.description)
+        return kind(first["msg"], description=description)
     if first["type"] == "missing" and manner.missing:
-        return kind(manner.missing, description=manner.description)
+        return kind(manner.missing, description=description)
     reason = first["msg"] if first["type"] == "reason" else "not specified" if first["type"] == "missing" else "is not valid"
-    return kind(manner.error.format(field=name, reason=reason), description=manner.description)
+    return kind(manner.error.format(field=name, reason=reason, value=first["input"]), description=description)
 
 
 def _field(operation: type[Operation], alias: str) -> FieldInfo:
@@ -104,5 +110,15 @@ def _check_size(operation: type[Operation], size: int, limits: Limits) -> None:
         raise too_large(operation, limits)
 
 
-def _upload(name: str, content: bytes) -> Upload:
-    return Upload(name=name.rpartition("/")[2], key=uuid4().hex, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+def _upload(part: FileStorage) -> Upload:
+    size, digest = 0, hashlib.sha256()
+    for piece in _pieces(part):
+        size += len(piece)
+        digest.update(piece)
+    return Upload(name=(part.filename or "").rpartition("/")[2], key=uuid4().hex, size=size, sha256=digest.hexdigest())
+
+
+def _pieces(part: FileStorage) -> Iterator[bytes]:
+    part.stream.seek(0)
+    while piece := part.stream.read(PIECE):
+        yield piece

@@ -1,9 +1,10 @@
 """A flask-restx resource for every declared operation."""
 
-import io
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
 from typing import Any
 
 from flask import Response, g, request, send_file
@@ -13,6 +14,7 @@ from api.documents import describe
 from api.identity import Identity
 from api.local import ANSWERS, Office
 from api.requests import Asked, asked, system_name
+from broker.blobs import Blob
 from broker.gateway import Caller, Gateway
 from schemas.errors import FirecrestError, ServiceUnavailable
 from schemas.operation import Course, Operation
@@ -39,11 +41,12 @@ class Desk:
         wanted = asked(operation, path, self.settings.limits)
         g.fails = wanted.op.fails()
         if operation.route.course is Course.LOCAL:
-            return _enveloped(operation, ANSWERS[operation](wanted.op, caller, self.office))
+            return _enveloped(wanted.op, ANSWERS[operation](wanted.op, caller, self.office))
         if operation.route.course is Course.DEFERRED:
             return self._deferred(wanted, caller, system)
         self._keep(wanted)
-        return _answer(wanted.op, self.gateway.call(wanted.op, caller, system))
+        output = self.gateway.call(wanted.op, caller, system)
+        return self._file(wanted.op, output) if isinstance(wanted.op, Download) else _enveloped(wanted.op, output)
 
     def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
         route = wanted.op.route
@@ -64,8 +67,19 @@ class Desk:
             raise failed.told_by_header() from None
 
     def _keep(self, wanted: Asked) -> None:
-        if wanted.content is not None:
-            self.gateway.keep(wanted.op, wanted.content)
+        if wanted.file is not None:
+            self.gateway.keep(wanted.op, wanted.content())
+
+    def _file(self, op: Download, blob: Blob) -> Response:
+        pieces = self.gateway.blobs.take(blob)
+        first = next(pieces, b"")  # if they are lost, it is told while there still is a status to tell it by
+        # an empty file for the sake of its headers: a name beyond ASCII takes more than one spelling
+        name = posixpath.basename(op.source_path)
+        answer = send_file(BytesIO(), "application/octet-stream", as_attachment=True, download_name=name, conditional=False)
+        answer.response = chain((first,), pieces)
+        answer.direct_passthrough, answer.content_length = False, blob.size
+        answer.call_on_close(pieces.close)
+        return answer
 
 
 def namespaces(operations: Iterable[type[Operation]], desk: Desk) -> list[Namespace]:
@@ -104,17 +118,9 @@ def _method(space: Namespace, operation: type[Operation], path: str, desk: Desk)
     return method
 
 
-def _answer(op: Operation, output: Any) -> Reply:
-    if isinstance(op, Download):
-        return send_file(
-            io.BytesIO(output), "application/octet-stream", as_attachment=True, download_name=posixpath.basename(op.source_path)
-        )
-    return _enveloped(type(op), output)
-
-
-def _enveloped(operation: type[Operation], output: Any) -> Reply:
-    route = operation.route
+def _enveloped(op: Operation, output: Any) -> Reply:
+    route = op.route
     if route.output is None:
         return None, route.status
     body = output if route.envelope is None else {route.envelope: output}
-    return ({"description": route.says, **body} if route.says else body), route.status
+    return ({"description": op.says(), **body} if route.says else body), route.status

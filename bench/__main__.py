@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.centre import ROOT, running
+from bench.crowd import crowd
 from bench.listing import listing
 from bench.machine import machine
 from bench.report import write
@@ -59,6 +60,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
     measurements = {
         "ls": lambda: [listing(scene, rounds=size.rounds, calls=size.calls)],
         "whoami": lambda: throughput(scene, rounds=size.loads, seconds=size.seconds),
+        "tasks": lambda: [crowd(scene, rounds=size.rounds, calls=size.calls)],
         "submission": lambda: [submission(scene, rounds=size.rounds, calls=size.submissions)],
     }
     parts: list[Part] = []
@@ -71,7 +73,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("only", nargs="*", choices=["ls", "whoami", "submission", []], help="measure only this")
+    parser.add_argument("only", nargs="*", choices=["ls", "whoami", "tasks", "submission", []], help="measure only this")
     parser.add_argument("--quick", action="store_true", help="a short run, to see that all works")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
     parser.add_argument("--state", type=Path, default=ROOT / ".site-bench", help="the site's folder (default: .site-bench)")

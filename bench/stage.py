@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 from uuid import uuid4
 
 import yaml
@@ -13,7 +12,7 @@ from redis import Redis
 from bench.api import Address, address
 from bench.masters import Master, certificate, masters
 from bench.processes import Programs
-from schemas.fields import Upload
+from broker.blobs import Blobs
 from schemas.settings import Settings, System
 from tests.real_site import Site
 from workers.host import Host
@@ -46,7 +45,7 @@ class Stage:
 
     def scene(self) -> Scene:
         """What a performer is told beside its host, for a task of its own."""
-        return Scene(uuid4().hex, self.user, self.system, self.settings.limits, _unread)
+        return Scene(uuid4().hex, self.user, self.system, self.settings.limits, Blobs(self.redis))
 
 
 @contextmanager
@@ -61,7 +60,3 @@ def stage(site: Site) -> Iterator[Stage]:
             yield Stage(site, settings, system, user, Programs(site), redis, master, host)
         finally:
             pool.close()
-
-
-def _unread(_: Upload) -> NoReturn:
-    raise LookupError("no call of the bench comes with a file that the broker keeps")

@@ -9,8 +9,10 @@ from bench.contest import Way, contest
 from bench.series import CallFailedError, Series
 from bench.stage import Stage
 from bench.tables import Part, failures, timings
+from schemas.compute import JobRequest
 from workers.schedulers.scheduler import Submission
 from workers.schedulers.slurm import submit
+from workers.streams import Source
 
 _NAME = "firecrest-bench"
 # held: what is measured is the submission, and no job may run beside it
@@ -57,7 +59,7 @@ def _in_process(stage: Stage, folders: list[str]) -> None:
     scene = stage.scene()
     folders.append(scene.task_id)
     folder = f"{stage.system.job_root}/{stage.user}/firecrest/{scene.task_id}"
-    job = Submission(receipts=folder, folder=folder, script="bench.sh", content=SCRIPT, account=None, environment={}, options=())
+    job = Submission(receipts=folder, folder=folder, script="bench.sh", content=Source.of(SCRIPT), request=JobRequest(), options=())
     stage.host.run(submit(job))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from broker.health import Probe
 from schemas.settings import Settings
 
 HOUSEKEEPING = "beat"
@@ -37,13 +38,29 @@ def create_celery(settings: Settings) -> Celery:
         },
         beat_schedule={
             "sweep": {"task": "beat.Sweep", "schedule": settings.engine.sweep_seconds, "options": {"expires": 10}},
-            "probe": {"task": "beat.Probe", "schedule": settings.engine.probe_seconds, "options": {"expires": 30}},
+            **probes(settings),
         },
         beat_max_loop_interval=2,
         redbeat_redis_url=settings.broker.url,
         redbeat_lock_timeout=10,
     )
     return celery
+
+
+def probes(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The probes in the beat's schedule: one of each kind for every system, so that those that hang do not wait for each other."""
+    every, systems = settings.probes, settings.systems
+    entered = [system for system in systems if system.probe_user]
+    return {
+        "services": _tick("beat.ProbeServices", every.service_period),
+        **{f"system {system.name}": _tick(Probe.SYSTEM, every.system_period, system.name) for system in systems},
+        **{f"filesystems {system.name}": _tick(Probe.FILESYSTEMS, every.filesystem_period, system.name) for system in entered},
+        **{f"scheduler {system.name}": _tick(Probe.SCHEDULER, every.scheduler_period, system.name) for system in entered},
+    }
+
+
+def _tick(task: str, period: float, *arguments: str) -> dict[str, Any]:
+    return {"task": str(task), "schedule": period, "args": arguments, "options": {"expires": period}}
 
 
 def _by_service(name: str, *_: Any, **__: Any) -> dict[str, str]:

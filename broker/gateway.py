@@ -1,5 +1,6 @@
 """How a request reaches the workers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import ServiceUnavailable
 from schemas.fields import Upload
-from schemas.operation import Course, Operation
+from schemas.operation import Course, Operation, operation_named
 from schemas.settings import Limits
 from schemas.task import Task
 
@@ -76,14 +77,29 @@ class Gateway:
         grant = self._grant(op, task_id, caller, system, seconds=self._limits.grant_seconds)
         message = {"operation": op.task(), "parameters": op.parameters(), "shown": op.shown(), "grant": grant}
         try:
-            task = self.tasks.create(task_id, user=caller.user, service=op.route.service, system=system, message=message)
+            task = self.tasks.create(
+                task_id, user=caller.user, service=op.route.service, system=system, message=message, stoppable=op.route.stoppable
+            )
             self._send_first(task, message)
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
         return task
 
-    def keep(self, op: Operation, content: bytes) -> None:
-        """Keep the file that comes with `op` until a worker needs it. Raises ServiceUnavailable."""
+    def cancel(self, task_id: str, caller: Caller) -> Task:
+        """The task of the caller, cancelled: it is final, and the file that came with it is forgotten.
+
+        Raises UnknownResource, ForeignTask or NotCancellable.
+        """
+        self.tasks.find(task_id, caller.user)
+        sent = self.tasks.message(task_id)
+        self.tasks.cancel(task_id)
+        if sent:
+            message, _ = sent
+            self.blobs.forget(operation_named(message["operation"]).model_validate(message["parameters"]))
+        return self.tasks.find(task_id, caller.user)
+
+    def keep(self, op: Operation, content: Iterable[bytes]) -> None:
+        """Keep the pieces of the file that comes with `op` until a worker needs them. Raises ServiceUnavailable."""
         upload = next(value for _, value in op if isinstance(value, Upload))
         seconds = self._limits.grant_seconds if op.route.course is Course.DEFERRED else self._limits.patience + 1
         try:

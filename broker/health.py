@@ -1,33 +1,46 @@
-"""What the service's own probes last saw, with its age."""
+"""What the service's own probes found, with its age."""
 
-import json
 import time
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import cast
 
 from pydantic import BaseModel
 from redis import Redis
 
-_KEY = "health:systems"
+
+class Probe(StrEnum):
+    """What is looked at: the kind of probe, and the name of the Celery task that makes it."""
+
+    SYSTEM = "beat.ProbeSystem"
+    FILESYSTEMS = "beat.ProbeFilesystems"
+    SCHEDULER = "beat.ProbeScheduler"
 
 
-class Seen(BaseModel):
-    """One probe's finding; `at` is in Unix seconds."""
+class Finding(BaseModel):
+    """What a probe of a system found: for all that it looked at, whether it is well. `at` is in Unix seconds."""
 
-    reachable: bool
     at: float
+    well: dict[str, bool]
 
 
 class Health:
-    """Findings in Redis, by name of system."""
+    """The last findings in Redis, by kind of probe and name of system."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def record(self, system: str, reachable: bool) -> None:  # noqa: FBT001 (a finding, not a mode)
+    def record(self, probe: Probe, system: str, well: Mapping[str, bool]) -> None:
         """Keep what a probe has just found."""
-        self._redis.hset(_KEY, system, Seen(reachable=reachable, at=time.time()).model_dump_json())
+        self._redis.hset(_key(probe), system, Finding(at=time.time(), well=dict(well)).model_dump_json())
 
-    def of(self, system: str) -> Seen | None:
-        """What the last probe found; None when there was none."""
-        found = cast(bytes | None, self._redis.hget(_KEY, system))
-        return None if found is None else Seen.model_validate(json.loads(found))
+    def lately(self, probe: Probe, *, seconds: float) -> dict[str, dict[str, bool]]:
+        """By name of system, what was found no longer than `seconds` ago."""
+        kept = cast(dict[bytes, bytes], self._redis.hgetall(_key(probe)))
+        findings = {system.decode(): Finding.model_validate_json(found) for system, found in kept.items()}
+        oldest = time.time() - seconds
+        return {system: found.well for system, found in findings.items() if found.at > oldest}
+
+
+def _key(probe: Probe) -> str:
+    return f"health:{probe}"

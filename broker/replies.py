@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
 from redis import Redis
 
-from broker.blobs import Blobs
+from broker.blobs import ANSWER_SECONDS, Blob, Blobs
 from schemas.errors import FirecrestError, TimedOut, error_from_wire, error_to_wire
 
 _LOG = logging.getLogger(__name__)
 _LARGE = 32768
-_BLOB_SECONDS = 60
 _RECONNECT_SECONDS = 0.1
 
 
@@ -47,7 +47,7 @@ class Replies:
             self._pending.pop(call_id, None)
 
     def wait(self, answer: "Future[dict[str, Any]]", *, seconds: float) -> Any:
-        """The output; bytes where the operation yields bytes.
+        """The output; a Blob where the operation yields bytes.
 
         Raises the FirecrestError that the operation ended with, or TimedOut when no answer came in time.
         """
@@ -58,8 +58,10 @@ class Replies:
         if "error" in found:
             raise error_from_wire(found["error"])
         if "raw" in found:
-            return self._blobs.take(found["raw"])
-        return json.loads(self._blobs.take(found["blob"])) if "blob" in found else found["output"]
+            return Blob(**found["raw"])
+        if "blob" in found:
+            return json.loads(b"".join(self._blobs.take(Blob(**found["blob"]))))
+        return found["output"]
 
     def close(self) -> None:
         """Listen no more."""
@@ -111,13 +113,13 @@ class Answers:
         self._blobs = Blobs(redis)
 
     def succeed(self, channel: str, call_id: str, output: Any) -> None:
-        """Answer a call with JSON, or with bytes."""
-        if isinstance(output, bytes):
-            self._publish(channel, call_id, raw=self._blobs.put(output, seconds=_BLOB_SECONDS))
+        """Answer a call with JSON, or with the bytes in a Blob."""
+        if isinstance(output, Blob):
+            self._publish(channel, call_id, raw=asdict(output))
             return
         text = json.dumps(output)
         if len(text) > _LARGE:
-            self._publish(channel, call_id, blob=self._blobs.put(text.encode(), seconds=_BLOB_SECONDS))
+            self._publish(channel, call_id, blob=asdict(self._blobs.put([text.encode()], seconds=ANSWER_SECONDS)))
         else:
             self._publish(channel, call_id, output=output)
 

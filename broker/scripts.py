@@ -83,6 +83,24 @@ return 1
 """
 )
 
+# Whoever has accepted it may have begun, even if their lease has lapsed since.
+CANCEL = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local id, status, data, lifetime = unpack(ARGV)
+local before, accepted, stoppable = unpack(redis.call('HMGET', task, 'status', 'accepted', 'stoppable'))
+if not before then return 'gone' end
+if final[before] then return 'ended' end
+if accepted ~= '0' and stoppable ~= '1' then return 'started' end
+redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
+redis.call('HDEL', task, 'message')
+redis.call('EXPIRE', task, lifetime)
+redis.call('ZREM', open, id)
+return 'cancelled'
+"""
+)
+
 # A task that somebody has taken stays: its message had been sent after all.
 DISCARD = """
 local status, holder = unpack(redis.call('HMGET', KEYS[1], 'status', 'holder'))

@@ -1,7 +1,7 @@
 """Task records in Redis: the truth about every deferred operation."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, cast
 from redis import Redis
 
 from broker import scripts
-from schemas.errors import ForeignTask, UnknownResource
+from schemas.errors import ForeignTask, NotCancellable, UnknownResource
 from schemas.task import Status, Task
 
 _OPEN = "tasks:open"
 _PASSED = "passed"
 # One that a dying worker took must not keep the next from being sent; behind a backlog they pile up no faster than this.
 _PASSAGE_SECONDS = 5
+_UNCANCELLED = {"ended": "Task {} has ended already", "started": "Task {} has started and cannot be stopped"}
 _SHOWN = ("user", "service", "system", "status", "data", "created", "updated")
 
 
@@ -53,9 +54,13 @@ class Tasks:
         self._create, self._confirm, self._discard = script(scripts.CREATE), script(scripts.CONFIRM), script(scripts.DISCARD)
         self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
         self._failing, self._reclaim, self._pass = script(scripts.FAILING), script(scripts.RECLAIM), script(scripts.PASSED)
+        self._cancel = script(scripts.CANCEL)
 
-    def create(self, task_id: str, *, user: str, service: str, system: str | None, message: dict[str, Any]) -> Task:
-        """A new record, to be confirmed once its message is sent; `message` is kept to send it again."""
+    def create(self, task_id: str, *, user: str, service: str, system: str | None, message: dict[str, Any], stoppable: bool = True) -> Task:
+        """A new record, to be confirmed once its message is sent; `message` is kept to send it again.
+
+        A `stoppable` task may be cancelled after a worker has begun it.
+        """
         first: dict[str, str | int] = {
             "user": user,
             "service": service,
@@ -63,6 +68,7 @@ class Tasks:
             "status": Status.QUEUED.value,
             "data": json.dumps(Status.QUEUED.description),
             "message": json.dumps(message),
+            "stoppable": int(stoppable),
         }
         fields: list[str | int] = [word for pair in first.items() for word in pair]
         created = self._create([_record(task_id), _index(user), _OPEN], [task_id, self._lifetime, self._patience, *fields])
@@ -80,23 +86,42 @@ class Tasks:
         """Note why a task could not be done so far, for when it is given up."""
         self._failing([_record(task_id)], [json.dumps(text)])
 
+    def cancel(self, task_id: str) -> None:
+        """End the task on request. Raises NotCancellable when it is over or cannot be stopped, UnknownResource when it is not there."""
+        arguments: list[Any] = [task_id, Status.ERROR.value, json.dumps("Deleted on request"), self._lifetime]
+        outcome = _word(self._cancel([_record(task_id), _OPEN], arguments))
+        if outcome == "gone":
+            raise _unknown(task_id)
+        if outcome in _UNCANCELLED:
+            raise NotCancellable(_UNCANCELLED[outcome].format(task_id))
+
     def find(self, task_id: str, user: str) -> Task:
         """The task; raises UnknownResource, or ForeignTask when it is another user's."""
         values = cast(list[Any], self._redis.hmget(_record(task_id), _SHOWN))
         if values[0] is None:
-            raise UnknownResource(f"Task {task_id} does not exist")
+            raise _unknown(task_id)
         task = _task(task_id, values)
         if task.user != user:
             raise ForeignTask(description="Operation not permitted. Invalid task owner.")
         return task
 
-    def of(self, user: str, ids: Iterable[str] | None = None) -> list[Task]:
-        """The user's tasks, newest first; those of `ids` that are there and are theirs, if given."""
-        wanted = list(ids) if ids is not None else [i.decode() for i in self._indexed(user)]
-        found = list(self._read(wanted))
-        if ids is None and (missing := set(wanted) - {task.task_id for task in found}):
-            self._redis.zrem(_index(user), *missing)
-        return sorted((task for task in found if task.user == user), key=lambda task: task.created_at, reverse=True)
+    def of(
+        self,
+        user: str,
+        ids: Iterable[str] | None = None,
+        *,
+        since: float = 0,
+        keep: Callable[[Task], bool] | None = None,
+        page: slice = slice(None),
+    ) -> list[Task]:
+        """The user's tasks, newest first: a page of those created at `since` (Unix seconds) or later that `keep` lets through.
+
+        With `ids`, only those of them that are there and are the user's. Without `ids` and `keep` nothing is read but the page.
+        """
+        if ids is None and keep is None:
+            return self._newest(user, since, page)
+        found = self._newest(user, since, slice(None)) if ids is None else self._named(user, since, ids)
+        return [task for task in found if keep is None or keep(task)][page]
 
     def accept(self, attempt: Attempt, *, lease: float) -> bool:
         """Take the task for `lease` seconds; False when it is final, somebody else's, or due to another attempt."""
@@ -150,8 +175,23 @@ class Tasks:
         """For each queue, when the newest message that has come out of it was sent (Unix seconds)."""
         return {_word(queue): float(sent) for queue, sent in cast(dict[bytes, bytes], self._redis.hgetall(_PASSED)).items()}
 
-    def _indexed(self, user: str) -> list[bytes]:
-        return cast(list[bytes], self._redis.zrevrange(_index(user), 0, -1))
+    def _named(self, user: str, since: float, ids: Iterable[str]) -> list[Task]:
+        found = [task for task in self._read(list(dict.fromkeys(ids))) if task.user == user and task.created_at.timestamp() >= since]
+        return sorted(found, key=lambda task: task.created_at, reverse=True)
+
+    def _newest(self, user: str, since: float, page: slice) -> list[Task]:
+        while True:
+            ids = self._indexed(user, since, page)
+            found = list(self._read(ids))
+            expired = set(ids) - {task.task_id for task in found}
+            if not expired:
+                return found
+            self._redis.zrem(_index(user), *expired)
+
+    def _indexed(self, user: str, since: float, page: slice) -> list[str]:
+        start = page.start or 0
+        count = -1 if page.stop is None else page.stop - start
+        return [_word(one) for one in cast(list[bytes], self._redis.zrevrangebyscore(_index(user), "+inf", since, start, count))]
 
     def _read(self, ids: list[str]) -> Iterator[Task]:
         with self._redis.pipeline(transaction=False) as pipeline:
@@ -160,6 +200,10 @@ class Tasks:
             for task_id, values in zip(ids, pipeline.execute(), strict=True):
                 if values[0] is not None:
                     yield _task(task_id, values)
+
+
+def _unknown(task_id: str) -> UnknownResource:
+    return UnknownResource(f"Task {task_id} does not exist")
 
 
 def _record(task_id: str) -> str:

@@ -89,6 +89,7 @@ def _settings(*, password: str, host_key: str, storage: dict[str, str]) -> dict[
         "host_keys": [host_key],
         "job_root": "/home",
         "filesystems": [{"name": "home", "path": "/home", "description": "Home directories"}],
+        "probe_user": "fcprobe",
     }
     return {
         "systems": [system],

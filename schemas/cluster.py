@@ -1,7 +1,15 @@
-"""What a system is made of: the records of nodes, partitions and reservations, their keys written as Slurm writes them."""
+"""What a system is made of: nodes, partitions and reservations, their keys written as Slurm writes them."""
+
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
+
+from schemas.compute import Reachable
+from schemas.fields import Refusal, Text
+from schemas.operation import Course, Operation, operation
+
+FAILED = "Failed to retrieve account information"
 
 
 class _Record(BaseModel):
@@ -36,3 +44,69 @@ class Reservation(_Record):
     start_time: str
     end_time: str
     features: list[str]
+
+
+@operation(
+    "GET /compute/nodes",
+    list[Node],
+    says="Task created",
+    fails=FAILED,
+    course=Course.DEFERRED,
+    shared=True,
+    probe=lambda _: Reachable(),
+)
+class Nodes(Operation):
+    """List compute nodes."""
+
+    nodes: Annotated[Text | None, Refusal("Failed to retrieve nodes information", "node '{value}' {reason}")] = Field(
+        None, description="Comma-separated names of nodes; all when absent"
+    )
+
+
+@operation(
+    "GET /compute/nodes/{nodeName}",
+    list[Node],
+    says="Task created",
+    fails=FAILED,
+    course=Course.DEFERRED,
+    shared=True,
+    probe=lambda _: Reachable(),
+)
+class OneNode(Operation):
+    """Show a compute node."""
+
+    node_name: Annotated[Text, Refusal("Failed to retrieve node", "nodeName '{value}' {reason}")] = Field(description="Name of the node")
+
+
+@operation(
+    "GET /compute/partitions",
+    list[Partition],
+    says="Task created",
+    fails=FAILED,
+    course=Course.DEFERRED,
+    shared=True,
+    probe=lambda _: Reachable(purpose=FAILED),
+)
+class Partitions(Operation):
+    """List partitions."""
+
+    partitions: Annotated[Text | None, Refusal("Failed to retrieve partitions information", "partition '{value}' {reason}")] = Field(
+        None, description="Comma-separated names of partitions, of which unknown ones are left out; all when absent"
+    )
+
+
+@operation(
+    "GET /compute/reservations",
+    list[Reservation],
+    says="Task created",
+    fails=FAILED,
+    course=Course.DEFERRED,
+    shared=True,
+    probe=lambda _: Reachable(purpose=FAILED),
+)
+class Reservations(Operation):
+    """List reservations, as any user sees them."""
+
+    reservations: Annotated[Text | None, Refusal("Failed to retrieve reservations information", "reservations '{value}' {reason}")] = Field(
+        None, description="Comma-separated names of reservations, of which unknown ones are left out; all when absent"
+    )

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
-from schemas.fields import Absent, Count, Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
+from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
+from schemas.job_fields import Begin, Constraint, Dependency, Duration, Gpus, Indices, Memory, Name, NodeCount, Number
 from schemas.operation import Course, Operation, internal, operation
 
 FAILED = "Failed to retrieve jobs information"
@@ -125,31 +126,48 @@ _TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
 _ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of environment variables for the job")
 
-class JobRequest(Operation):
+
+class _Charged(Operation):
+    account: Name = Field(None, description="Account that the job is charged to")
+
+
+class JobRequest(_Charged):
     """What a job may ask for, whatever its script says: one field per common option of sbatch."""
 
-    account: Annotated[Text | None, Absent, Refusal("Invalid account")] = Field(None, description="Account that the job is charged to")
+    job_name: Name = Field(None, description="Name of the job")
+    partition: Name = Field(None, description="Partition, or queue, or a comma-separated list of them")
+    time: Duration = Field(None, description="Time limit: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S")
+    nodes: NodeCount = Field(None, description="Number of nodes, or a range such as 2-4")
+    ntasks: Number = Field(None, description="Number of tasks")
+    cpus_per_task: Number = Field(None, description="CPUs of every task")
+    memory: Memory = Field(None, description="Memory of every node: a number and K, M, G or T; M if there is none")
+    gpus: Gpus = Field(None, description="GPUs of the job: a number, or type:number")
+    qos: Name = Field(None, description="Quality of service")
+    reservation: Name = Field(None, description="Reservation to run in")
+    constraint: Constraint = Field(None, description="Features that nodes must have")
+    dependency: Dependency = Field(None, description="Jobs to wait for, such as afterok:12:13")
+    array: Indices = Field(None, description="Indices of a job array, such as 0-15%4")
+    begin: Begin = Field(None, description="Not before this time, such as 2026-11-22T10:00 or now+1hour")
+    output: Name = Field(None, description="File for the standard output, with the scheduler's patterns")
+    error: Name = Field(None, description="File for the standard error, with the scheduler's patterns")
     env: dict[str, str] = Field(default_factory=dict, description="JSON object of environment variables for the job")
-    job_name: Annotated[Text | None, Absent] = Field(None, description="Name of the job")
-    partition: Annotated[Text | None, Absent] = Field(None, description="Partition, or queue, or a comma-separated list of them")
-    time: Annotated[Text | None, Absent] = Field(None, description="Time limit: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S")
-    nodes: Annotated[Text | None, Absent] = Field(None, description="Number of nodes, or a range such as 2-4")
-    ntasks: Annotated[Count | None, Absent] = Field(None, description="Number of tasks")
-    cpus_per_task: Annotated[Count | None, Absent] = Field(None, description="CPUs of every task")
-    memory: Annotated[Text | None, Absent] = Field(None, description="Memory of every node: a number and K, M, G or T; M if there is none")
-    gpus: Annotated[Text | None, Absent] = Field(None, description="GPUs of the job: a number, or type:number")
-    qos: Annotated[Text | None, Absent] = Field(None, description="Quality of service")
-    reservation: Annotated[Text | None, Absent] = Field(None, description="Reservation to run in")
-    constraint: Annotated[Text | None, Absent] = Field(None, description="Features that nodes must have")
-    dependency: Annotated[Text | None, Absent] = Field(None, description="Jobs to wait for, such as afterok:12:13")
-    array: Annotated[Text | None, Absent] = Field(None, description="Indices of a job array, such as 0-15%4")
-    begin: Annotated[Text | None, Absent] = Field(None, description="Not before this time, such as 2026-11-22T10:00 or now+1hour")
-    output: Annotated[Text | None, Absent] = Field(None, description="File for the standard output, with the scheduler's patterns")
-    error: Annotated[Text | None, Absent] = Field(None, description="File for the standard error, with the scheduler's patterns")
 
 
 class _Script(Operation):
     target_path: Text = Field(description="Path of the batch script")
+
+
+class _Batch(_Charged):
+    file: Annotated[Upload, Refusal(error="No batch file part")] = Field(description="The batch script")
+
+    @field_validator("file")
+    @classmethod
+    def _filled(cls, file: Upload) -> Upload:
+        if not file.name:
+            raise saying("No batch file selected")
+        if not file.size:
+            raise saying("Batch file is empty")
+        return file
 
 
 @operation(
@@ -163,22 +181,12 @@ class _Script(Operation):
     course=Course.DEFERRED,
     probe=_reachable,
 )
-class SubmitUpload(JobRequest):
+class SubmitUpload(JobRequest, _Batch):
     """Submit a batch script that comes with the call."""
 
     hidden = frozenset({"env"})
 
-    file: Annotated[Upload, Refusal(error="No batch file part")] = Field(description="The batch script")
     env: Annotated[dict[str, str], _UPLOAD_ENVIRONMENT, _ENVIRONMENT_REFUSAL, _TEXT] = _ENVIRONMENT
-
-    @field_validator("file")
-    @classmethod
-    def _filled(cls, file: Upload) -> Upload:
-        if not file.name:
-            raise saying("No batch file selected")
-        if not file.size:
-            raise saying("Batch file is empty")
-        return file
 
 
 @operation(
@@ -220,6 +228,7 @@ class Paged(Operation):
     says="Task created",
     fails=FAILED,
     course=Course.DEFERRED,
+    shared=True,
     probe=_reachable,
 )
 class Jobs(Paged):
@@ -237,6 +246,7 @@ class Jobs(Paged):
     says="Task created",
     fails="Failed to retrieve job information",
     course=Course.DEFERRED,
+    shared=True,
     probe=_reachable,
 )
 class OneJob(Operation):
@@ -293,6 +303,7 @@ Moment = Annotated[str, AfterValidator(_moment)]
     says="Task created",
     fails="Failed to retrieve account information",
     course=Course.DEFERRED,
+    shared=True,
     probe=_reachable,
 )
 class Accounting(Paged):

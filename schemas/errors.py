@@ -227,6 +227,30 @@ class UnknownResource(FirecrestError):
     status = 404
 
 
+class UnknownService(UnknownResource):
+    """There is no such service."""
+
+    def body(self, description: str) -> dict[str, Any]:
+        """The JSON body, with the status once more, as the contract has it (1.8)."""
+        return {**super().body(description), "status_code": self.status}
+
+
+class UnknownFilesystems(UnknownResource):
+    """There is no such system whose file systems could be told."""
+
+    def body(self, description: str) -> dict[str, Any]:
+        """The JSON body, with the text where the file systems would be (contract, 1.8)."""
+        return {"description": description, "out": self.text}
+
+
+class NotCancellable(FirecrestError):
+    """The task is over, or has begun what cannot be stopped."""
+
+
+class Stopped(FirecrestError):
+    """The task is no longer the worker's, which was told to stop."""
+
+
 class TooLarge(FirecrestError):
     """The request carries more than it may."""
 

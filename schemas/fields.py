@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJson
 from pydantic_core import PydanticCustomError
 
 _FORBIDDEN = re.compile(r"""[<>|;"'&\\()`\x00-\x1f]""")
-_ONE_JOB = r"[0-9]+(\+[0-9]+|_[0-9]+|_\[[0-9]+-[0-9]+\])?"
+_NUMBER = "[0-9]{1,18}"
+_ONE_JOB = rf"{_NUMBER}(\+{_NUMBER}|_{_NUMBER}|_\[{_NUMBER}-{_NUMBER}\])?"
 _JOB_ID = re.compile(_ONE_JOB)
 _SIGNED_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
@@ -18,7 +19,8 @@ _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 class Refusal:
     """How the refusal of a field is worded, where it is not `'<field>' <reason>` under the operation's own description.
 
-    `missing` are the words for a field that is not there, if they differ.
+    `missing` are the words for a field that is not there, if they differ. `{field}` stands for its name, in `error` also
+    `{value}` for what was sent and `{reason}` for what is wrong with it.
     """
 
     description: str | None = None

@@ -26,9 +26,10 @@ class Route:
     `says` is the description of its success, `fails` that of its failures, `envelope` the key of the answer that holds
     the output (None: the output is the whole answer). `probe` is performed, and waited for, before a deferred
     operation gets its task, `also` is a second path that leads to it, and `once` says that it is tried
-    again until its outcome is known, because it must be done exactly once. `unnamed_is_error` is where the contract
-    puts the lack of X-Machine-Name, and `fails_is_error` that it swaps the roles of `description` and `error` in what
-    is said of a failure. `verb` is empty for operations that only the service itself calls.
+    again until its outcome is known, because it must be done exactly once. `shared`: identical calls of one user that are
+    under way together may have one answer. `unnamed_is_error` is where the contract puts the lack of X-Machine-Name, and
+    `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure. `verb` is empty for
+    operations that only the service itself calls.
     """
 
     verb: str
@@ -43,6 +44,7 @@ class Route:
     probe: "Callable[[Any], Operation] | None" = None
     also: str = ""
     once: bool = False
+    shared: bool = False
     unnamed_is_error: bool = False
     fails_is_error: bool = False
 
@@ -50,6 +52,11 @@ class Route:
     def service(self) -> str:
         """The service, which is also the queue: the first part of the path."""
         return self.path.split("/")[1]
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether it may be cancelled after a worker has begun it."""
+        return not self.once
 
 
 class Operation(BaseModel):
@@ -73,6 +80,10 @@ class Operation(BaseModel):
         """The parameters as Flower and logs show them."""
         return repr({name: "…" if name in self.hidden else value for name, value in self.parameters().items()})
 
+    def says(self) -> str:
+        """What is said of this call when it succeeds."""
+        return self.route.says
+
     def fails(self) -> str:
         """What is said of this call when it fails."""
         return self.route.fails
@@ -85,6 +96,12 @@ def digest(parameters: dict[str, Any]) -> str:
 
 OPERATIONS: list[type[Operation]] = []
 INTERNAL: list[type[Operation]] = []
+
+
+def operation_named(task: str) -> type[Operation]:
+    """The operation that Celery knows by that name; raises KeyError."""
+    return {known.task(): known for known in (*OPERATIONS, *INTERNAL)}[task]
+
 
 Model = TypeVar("Model", bound=type[Operation])
 

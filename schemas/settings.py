@@ -30,6 +30,9 @@ class System(Section):
     scheduler: Literal["slurm"] = Field("slurm", description="Its workload manager")
     job_root: str = Field("/home", description="Job folders are <job_root>/<user>/firecrest/<task id>")
     filesystems: tuple[Filesystem, ...] = Field((), description="File systems, for /status")
+    probe_user: str = Field(
+        "", description="Unprivileged account of the service's own, which probes file systems and scheduler; none when empty"
+    )
     sbatch_options: tuple[str, ...] = Field((), description="Words put before the script on every sbatch command line")
     reservation_command: tuple[str, ...] = Field(
         (), description="The site's own command for reservations, in words, in place of the scheduler's (operations.md)"
@@ -101,7 +104,18 @@ class Engine(Section):
     lease_seconds: float = Field(9, gt=0, description="A worker that has not renewed its lease on a task for so long has lost it")
     sweep_seconds: float = Field(2, gt=0, description="Period of the sweep for lost tasks")
     attempts: int = Field(5, ge=1, description="How often a task is tried before it ends with an error")
-    probe_seconds: float = Field(30, gt=0, description="Period of the health probes")
+
+
+class Probes(Section):
+    """How the service watches itself and the systems; all times are in seconds."""
+
+    service_period: float = Field(10, gt=0, description="How often it is seen whether messages get through the queues")
+    system_period: float = Field(10, gt=0, description="How often it is seen whether systems can be reached")
+    filesystem_period: float = Field(30, gt=0, description="How often file systems are looked into")
+    scheduler_period: float = Field(30, gt=0, description="How often schedulers are asked whether they are there")
+    system_timeout: float = Field(3, gt=0, description="How long a system's SSH server may take to greet")
+    filesystem_timeout: int = Field(3, ge=1, description="How long a file system may take to be looked into")
+    scheduler_timeout: int = Field(10, ge=1, description="How long a scheduler may take to answer")
 
 
 class Delegation(Section):
@@ -121,6 +135,7 @@ class Settings(Section):
     storage: Storage | None = None
     limits: Limits = Limits()
     engine: Engine = Engine()
+    probes: Probes = Probes()
     delegation: Delegation = Delegation()
 
     def system(self, name: str) -> System | None:

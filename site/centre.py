@@ -108,6 +108,9 @@ class Centre:
         layout, running = self._layout, self._supervisor.runs
         for folder in (layout.state, layout.etc, layout.run, layout.data, layout.logs, layout.keys):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        layout.scratch.mkdir(exist_ok=True)
+        layout.scratch.chmod(0o1777)
+        (layout.scratch / "README").write_text("An empty directory would count as a mount point without its file system.\n")
         _link(layout)
         site = facts.site(layout, settled=running)
         if not running:

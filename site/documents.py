@@ -5,7 +5,7 @@ import shlex
 import yaml
 
 from facts import SYSTEM, Site, private, write_down
-from people import PEOPLE, Person
+from people import PEOPLE, PROBE_USER, Person
 from ssh_server import host_key
 
 
@@ -39,7 +39,11 @@ def _settings(site: Site) -> dict[str, object]:
         "host_keys": [host_key(site)],
         "scheduler": "slurm",
         "job_root": "/home",
-        "filesystems": [{"name": "home", "path": "/home", "description": "Home directories"}],
+        "filesystems": [
+            {"name": "home", "path": "/home", "description": "Home directories"},
+            {"name": "scratch", "path": str(site.layout.scratch), "description": "Scratch space"},
+        ],
+        "probe_user": PROBE_USER,
     }
     storage = {
         "private_url": site.s3_url,
@@ -53,6 +57,7 @@ def _settings(site: Site) -> dict[str, object]:
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
         "broker": {"url": site.redis_url},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
+        "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5},
         "delegation": {"source_addresses": ["127.0.0.1/32"]},
         "storage": storage,
     }

@@ -50,7 +50,7 @@ def _worker(site: Site, name: str) -> Program:
 
 
 def _housekeeping(site: Site) -> Program:
-    return _celery_worker(site, "housekeeping", app="workers.main", queues="beat", concurrency=2)
+    return _celery_worker(site, "housekeeping", app="workers.main", queues="beat", concurrency=8)
 
 
 def _delegation(site: Site) -> Program:

@@ -45,6 +45,11 @@ class Layout:
         return self.state / "logs"
 
     @property
+    def scratch(self) -> Path:
+        """A second file system, as the gateway's settings have it."""
+        return self.state / "scratch"
+
+    @property
     def keys(self) -> Path:
         """SSH host key, and the keys of the gateway's parts under private and public."""
         return self.state / "keys"

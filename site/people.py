@@ -34,7 +34,8 @@ PEOPLE = (
     Person("nobody", "nosuchuser", ours=False),
     Person("root", "root", ours=False),
 )
-USERS = tuple(person.user for person in PEOPLE if person.ours)
+PROBE_USER = "fcprobe"  # the service's own, of no client
+USERS = (*(person.user for person in PEOPLE if person.ours), PROBE_USER)
 
 
 def ensure_users() -> None:

@@ -13,6 +13,7 @@ FILES = {
     "sshd_config": ("root", 0o644),
     "my.cnf": ("root", 0o644),
     "cgroup.conf": ("root", 0o644),
+    "gres.conf": ("root", 0o644),
     "slurm.conf": ("root", 0o644),
     "slurmdbd.conf": ("slurm", 0o600),
     "ceph.conf": ("root", 0o644),

@@ -89,6 +89,7 @@ def _settle_accounts(site: Site) -> None:
     lines = [f"add cluster {SYSTEM}", f"add account {','.join(accounts)} cluster={SYSTEM} description=site organization=site"]
     lines += [f"add user {person.user} account={account}" for person, account in people]
     lines += [f"modify user {person.user} set adminlevel=operator" for person in PEOPLE if person.operator]
+    lines += ["add qos urgent", f"modify account {','.join(accounts)} set qos=normal,urgent"]
     lines += [f"add user root account={next(iter(accounts))} adminlevel=admin"]
     # one session for all: every start of sacctmgr waits out several delayed acknowledgements
     run("sacctmgr", "-iQ", said="\n".join(lines) + "\n", environment=site.slurm)

@@ -16,18 +16,21 @@ from broker.replies import Answers, Replies
 from broker.tasks import Tasks
 from schemas.grant import Grant
 from schemas.settings import Settings, System
-from workers import archives, compute, listing, reservations, utilities  # noqa: F401 (their performers)
+from workers import archives, compute, contents, listing, reservations, utilities  # noqa: F401 (their performers)
 from workers.host import Host
 from workers.housekeeping import keep_house
 from workers.leases import Leases
 from workers.performing import OpenHost, Workshop, serve
 from workers.petitions import Petitioner
+from workers.probes import OpenProbe, Prober
 from workers.ssh import SSHPool
+from workers.stopping import Stop
 
 
-def create_worker(settings: Settings, open_host: OpenHost | None = None) -> Celery:
+def create_worker(settings: Settings, open_host: OpenHost | None = None, open_probe: OpenProbe | None = None) -> Celery:
     """The Celery application of a worker; it enters systems over SSH unless told how else."""
     app = create_celery(settings)
+    entrances = Entrances(app, settings)
     redis = open_redis(settings, retries=30)
     tasks = Tasks(redis, lifetime=settings.limits.task_seconds)
     workshop = Workshop(
@@ -38,21 +41,27 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None) -> Cele
         verifier=GrantVerifier(verifying_key(settings.keys.public, "api")),
         limits=settings.limits,
         find_system=settings.system,
-        open_host=open_host or _over_ssh(app, settings),
+        open_host=open_host or entrances.of_user,
     )
     serve(app, workshop)
-    keep_house(app, tasks, Health(redis), settings)
+    keep_house(app, tasks, Prober(Health(redis), settings, open_probe or entrances.of_probe), settings)
     return app
 
 
-def _over_ssh(app: Celery, settings: Settings) -> OpenHost:
-    worker = f"{socket.gethostname()}.{os.getpid()}"
-    replies = Replies(open_redis(settings, retries=5))
-    petitioner = Petitioner(app, replies, signing_key(settings.keys.private, "worker"), worker=worker)
-    pool = SSHPool(settings.limits)
-    worker_shutdown.connect(lambda **_: pool.close(), weak=False)
+class Entrances:
+    """The ways into systems over SSH, on connections that the worker's threads share."""
 
-    def enter(system: System, grant: Grant, text: str) -> Host:
-        return pool.host(system, grant.user, lambda public_key: petitioner.certify(public_key, text))
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        worker = f"{socket.gethostname()}.{os.getpid()}"
+        replies = Replies(open_redis(settings, retries=5))
+        self._petitioner = Petitioner(app, replies, signing_key(settings.keys.private, "worker"), worker=worker)
+        self._pool = SSHPool(settings.limits)
+        worker_shutdown.connect(lambda **_: self._pool.close(), weak=False)
 
-    return enter
+    def of_user(self, system: System, grant: Grant, text: str, stop: Stop) -> Host:
+        """The system entered as the user of a grant, of which `text` is the wire form."""
+        return self._pool.host(system, grant.user, lambda public_key: self._petitioner.certify(public_key, text), stop)
+
+    def of_probe(self, system: System) -> Host:
+        """The system entered as its `probe_user`."""
+        return self._pool.host(system, system.probe_user, lambda public_key: self._petitioner.certify_probe(public_key, system.name))

@@ -2,10 +2,10 @@
 
 import posixpath
 import re
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
+from schemas.cluster import Node, Nodes, OneNode, Partition, Partitions, Reservation, Reservations
 from schemas.compute import (
     AccountedJob,
     Accounting,
@@ -35,7 +35,8 @@ from workers.failures import TIMED_OUT
 from workers.host import Command, Host
 from workers.performing import Scene, performs
 from workers.schedulers import SCHEDULERS
-from workers.schedulers.scheduler import Queued, Scheduler, Submission
+from workers.schedulers.scheduler import Queued, Scheduler, Submission, Tails
+from workers.streams import Source
 
 _SHOWN = "Job info returned successfully"
 _HIDDEN = "File information is not available when `userJobs` is False"
@@ -85,7 +86,7 @@ def submit_upload(op: SubmitUpload, host: Host, scene: Scene) -> Submitted:
     """The job, submitted once from a folder of its own."""
     folder = _folder(scene)
     name = re.sub(r"\s", "_", posixpath.basename(op.file.name)) or "script"
-    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=name, content=scene.read(op.file))))
+    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=name, content=scene.source(op.file))))
 
 
 @performs(SubmitPath)
@@ -99,7 +100,7 @@ def _folder(scene: Scene) -> str:
     return posixpath.join(scene.system.job_root, scene.user, "firecrest", scene.task_id)
 
 
-def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, script: str, content: bytes | None) -> Submission:
+def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, script: str, content: Source | None) -> Submission:
     return Submission(
         receipts=posixpath.join(_folder(scene), ".firecrest"),
         folder=folder,
@@ -113,52 +114,34 @@ def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, scr
 @performs(Jobs)
 def jobs(op: Jobs, host: Host, scene: Scene) -> dict[str, Job]:
     """The jobs by their number on the page, with the last bytes of their output if they are the caller's."""
-    found = host.run(scheduler(scene).queue(ids=op.jobs, user=scene.user if op.user_jobs else None, tails=None))
-    shown = page(found, op)
-    return _numbered(_with_output(shown, host, scene) if op.user_jobs else [_without_output(job) for job in shown])
+    if not op.user_jobs:
+        found = host.run(scheduler(scene).queue(ids=op.jobs, user=None, tails=None))
+        return _numbered(_without_output(job) for job in page(found, op))
+    start, stop = _window(op)
+    tails = Tails(scene.limits.tail_bytes, start, stop)
+    mine = host.run(scheduler(scene).queue(ids=op.jobs, user=scene.user, tails=tails))
+    return _numbered(map(_job, page(mine, op)))
 
 
 @performs(OneJob)
 def one_job(op: OneJob, host: Host, scene: Scene) -> dict[str, Job]:
     """The job, or the tasks of the array, as `Jobs` shows them."""
-    return _numbered(_with_output(host.run(scheduler(scene).queue(ids=op.job_id, user=scene.user, tails=None)), host, scene))
+    found = host.run(scheduler(scene).queue(ids=op.job_id, user=scene.user, tails=Tails(scene.limits.tail_bytes)))
+    return _numbered(map(_job, found))
 
 
-def _numbered(found: list[Job]) -> dict[str, Job]:
+def _numbered(found: Iterable[Job]) -> dict[str, Job]:
     return {str(number): job for number, job in enumerate(found)}
 
 
-def _with_output(found: list[Queued], host: Host, scene: Scene) -> list[Job]:
-    paths = [path or "/dev/null" for job in found if job.has_output for path in (job.stdout, job.stderr)]
-    found_ends: list[str] = host.run(tails(paths, count=scene.limits.tail_bytes)) if paths else []
-    ends = iter(found_ends)
-    return [_job(job, out=next(ends), err=next(ends)) if job.has_output else _job(job, out="", err="") for job in found]
-
-
-# Prints the last bytes of each file, each followed by a mark; what cannot be read counts as empty.
-_TAILS = (
-    'mark=$1 bytes=$2; shift 2; for path; do [ -f "$path" ] && timeout 5 tail -c "$bytes" -- "$path" 2>/dev/null; printf %s "$mark"; done'
-)
-
-
-def tails(paths: Sequence[str], *, count: int) -> Command[list[str]]:
-    """The last `count` bytes of each file, without the final newline."""
-    mark = secrets.token_hex(16)
-
-    def parse(stdout: bytes) -> list[str]:
-        return [text.removesuffix("\n") for text in stdout.decode(errors="replace").split(mark)[:-1]]
-
-    return Command(("sh", "-c", _TAILS, "sh", mark, str(count), *paths), parse, repeatable=True)
-
-
-def _job(job: Queued, *, out: str, err: str) -> Job:
+def _job(job: Queued) -> Job:
     return Job(
         **_facts(job),
         job_file=job.script or "command-not-found",
         job_file_out=job.stdout or "stdout-file-not-found",
         job_file_err=job.stderr or "stderr-file-not-found",
-        job_data_out=out,
-        job_data_err=err,
+        job_data_out=job.output,
+        job_data_err=job.errors,
         job_info_extra=_SHOWN,
     )
 
@@ -178,6 +161,34 @@ def cancel(op: Cancel, host: Host, scene: Scene) -> str:
     return host.run(scheduler(scene).cancel(op.job_id))
 
 
+@performs(Nodes)
+def nodes(op: Nodes, host: Host, scene: Scene) -> list[Node]:
+    """The nodes, as the scheduler orders them."""
+    return host.run(scheduler(scene).nodes(op.nodes.split(",") if op.nodes else ()))
+
+
+@performs(OneNode)
+def one_node(op: OneNode, host: Host, scene: Scene) -> list[Node]:
+    """The node."""
+    return host.run(scheduler(scene).nodes((op.node_name,)))
+
+
+@performs(Partitions)
+def partitions(op: Partitions, host: Host, scene: Scene) -> list[Partition]:
+    """The partitions of these names that there are."""
+    return _named(op.partitions, {one.partition_name: one for one in host.run(scheduler(scene).partitions())})
+
+
+@performs(Reservations)
+def reservations(op: Reservations, host: Host, scene: Scene) -> list[Reservation]:
+    """The reservations of these names that there are."""
+    return _named(op.reservations, {one.reservation_name: one for one in host.run(scheduler(scene).reservations())})
+
+
+def _named(names: str | None, found: dict[str, T]) -> list[T]:
+    return [one for name, one in found.items() if names is None or name in names.split(",")]
+
+
 @performs(Accounting)
 def accounting(op: Accounting, host: Host, scene: Scene) -> list[AccountedJob] | dict[str, AccountedJob]:
     """The records on the page; an empty object when there is none at all."""
@@ -187,12 +198,20 @@ def accounting(op: Accounting, host: Host, scene: Scene) -> list[AccountedJob] |
 
 def page(found: list[T], op: Paged) -> list[T]:
     """The part that the caller wants; raises CommandFailed when there is no such page."""
-    if not op.page_size and not op.page_number:
+    start, stop = _window(op)
+    if stop is None:
         return found
-    size, number = whole_number(op.page_size, _PAGE), whole_number(op.page_number, 0)
-    last = max(0, (len(found) - 1) // size)
-    if number < 0:
-        raise CommandFailed(f"pageNumber ({number}) cannot be a negative number")
+    number, last = start // (stop - start), max(0, (len(found) - 1) // (stop - start))
     if number > last:
         raise CommandFailed(f"pageNumber ({number}) is greater than total pages ({last})")
-    return found[number * size : (number + 1) * size]
+    return found[start:stop]
+
+
+def _window(op: Paged) -> tuple[int, int | None]:
+    """Which of the jobs are on the page, counted from 0: where it starts and where it stops, if it does."""
+    if not op.page_size and not op.page_number:
+        return 0, None
+    size, number = whole_number(op.page_size, _PAGE), whole_number(op.page_number, 0)
+    if number < 0:
+        raise CommandFailed(f"pageNumber ({number}) cannot be a negative number")
+    return number * size, (number + 1) * size

@@ -3,6 +3,7 @@
 import base64
 import logging
 import random
+import shlex
 import socket
 import time
 from contextlib import suppress
@@ -12,8 +13,9 @@ import paramiko
 
 from schemas.errors import AccessDenied, CommandFailed, MachineNotAvailable, TimedOut
 from schemas.settings import System
-from workers.host import Finished
-from workers.shells import LostError, NotStartedError, Shell, end, run_with_input
+from workers.host import Finished, killing
+from workers.shells import LostError, NotStartedError, Shell, closed_at, end, run_with_input
+from workers.streams import Sink, Source
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +79,25 @@ class Connection:
             end(session)
             raise
 
-    def run_with_input(self, line: str, stdin: bytes, deadline: float) -> Finished:
-        """Run a command line that reads `stdin`, in a session of its own. Raises what `shells.run_with_input` does, and NoSessionError."""
+    def run_with_input(self, line: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
+        """Run a command line that reads `source`, in a session of its own. Raises what `shells.run_with_input` does, and NoSessionError."""
         session = self._session(deadline)
         try:
-            return run_with_input(session, line, stdin, deadline)
+            return run_with_input(session, line, source, deadline, sink)
         finally:
             end(session)
+
+    def kill(self, shell: Shell, deadline: float) -> None:
+        """End a shell with all that runs in it. Where there is no room for a session more, that is left to its own time limit."""
+        try:
+            session = self._session(deadline)
+            with closed_at(deadline, session):
+                session.exec_command(shlex.join(killing(shell.number)))
+                session.recv_exit_status()
+        except (NoSessionError, NotStartedError, paramiko.SSHException, OSError, EOFError) as error:
+            logger.warning("a command that was to stop could not be killed: %s", error)
+        finally:
+            shell.close()
 
     def close(self) -> None:
         """Close all, at once."""

@@ -1,4 +1,4 @@
-"""Delegation: alone holds the CA key, and gives certificates to those who show that a user asked for it."""
+"""Delegation: alone holds the CA key, and gives certificates to those who show that a user asked for it, and to probes."""
 
 import logging
 import time
@@ -25,16 +25,18 @@ from workers.housekeeping import let_pass
 
 _LOG = logging.getLogger(__name__)
 TASK = "delegation.Certify"
+PROBE = "probe"
 ALGORITHM = "EdDSA"
 _FRESH_SECONDS = 60
 
 
 class Petition(BaseModel):
-    """What a worker signs: its name, the public key it wants certified, and the grant it acts on."""
+    """What a worker signs: its name, the public key it wants certified, and either the grant it acts on or the system it probes."""
 
     worker: str
     public_key: str
-    grant: str
+    grant: str = ""
+    probe: str = ""
     at: int
 
 
@@ -55,10 +57,10 @@ class Delegation:
         Raises GrantError when worker or API did not sign it or it is stale, AccessDenied when the user is not let in.
         """
         wanted = self._read(petition)
-        grant = self.grants.verify(wanted.grant)
-        grant.check_time()
-        self._check_user(grant)
-        request = CertificateRequest(wanted.public_key, grant.user, grant.task_id, wanted.worker)
+        user, task, system = self._probing(wanted.probe) if wanted.probe else self._granted(wanted.grant)
+        if user in self.settings.delegation.denied_users:
+            raise AccessDenied("User does not have permissions to access machine")
+        request = CertificateRequest(wanted.public_key, user, task, wanted.worker)
         serial = new_serial()
         certificate = sign(
             self.ca,
@@ -69,7 +71,7 @@ class Delegation:
             seconds=self.settings.limits.certificate_seconds,
             source_addresses=self.settings.delegation.source_addresses,
         )
-        _LOG.info("certificate %s: %s, for system %s", serial, request.key_id(), grant.system)
+        _LOG.info("certificate %s: %s, for system %s", serial, request.key_id(), system)
         return certificate
 
     def _read(self, petition: str) -> Petition:
@@ -81,6 +83,20 @@ class Delegation:
             raise GrantError("the petition is stale")
         return wanted
 
+    def _granted(self, text: str) -> tuple[str, str, str]:
+        """User, task and system of a grant."""
+        grant = self.grants.verify(text)
+        grant.check_time()
+        self._check_user(grant)
+        return grant.user, grant.task_id, grant.system
+
+    def _probing(self, name: str) -> tuple[str, str, str]:
+        """User, task and system of a probe: whatever the worker says, the user is the one of the settings."""
+        system = self.settings.system(name)
+        if system is None or not system.probe_user:
+            raise GrantError("the system to probe is unknown, or has no probe_user")
+        return system.probe_user, PROBE, system.name
+
     def _check_user(self, grant: Grant) -> None:
         try:
             user = self.tokens.user(unseal(grant, self.opener), moment=grant.accepted)
@@ -88,8 +104,6 @@ class Delegation:
             raise GrantError(f"the token in the grant is not valid: {refused.description}") from None
         if user != grant.user or self.settings.system(grant.system) is None:
             raise GrantError("the token in the grant is another user's, or the system is unknown")
-        if user in self.settings.delegation.denied_users:
-            raise AccessDenied("User does not have permissions to access machine")
 
 
 def create_delegation(settings: Settings) -> celery.Celery:

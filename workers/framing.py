@@ -6,6 +6,7 @@ import secrets
 from typing import Final
 
 from workers.host import Finished
+from workers.streams import Sink
 
 MAX_OUTPUT: Final = 64 * 1024 * 1024
 
@@ -56,8 +57,9 @@ def noisy_script(line: str, token: str) -> bytes:
 class _Stream:
     """One output stream of a framed command, read as it arrives."""
 
-    def __init__(self, token: bytes, ending: re.Pattern[bytes], *, noisy: bool) -> None:
+    def __init__(self, token: bytes, ending: re.Pattern[bytes], *, noisy: bool, sink: Sink | None = None) -> None:
         self._token = token
+        self._sink = sink
         self._ending = ending
         self._noisy = noisy
         self._seen = bytearray()
@@ -74,6 +76,8 @@ class _Stream:
         self._seen += data
         if self._end < 0:
             self._end = self._seen.find(self._token, start)
+        if self._sink:
+            self._hand_over(self._sink)
         if self._end >= 0 and data:
             self._finish(bytes(self._seen[self._end + len(self._token) :]))
 
@@ -84,6 +88,14 @@ class _Stream:
         self._noisy = not found
         self._seen = bytearray() if found else self._seen[-len(mark) :]
         return bytes(rest) if found else b""
+
+    def _hand_over(self, sink: Sink) -> None:
+        # all that there is, save what may be the beginning of the token
+        ready = self._end if self._end >= 0 else len(self._seen) - len(self._token) + 1
+        if ready > 0:
+            sink.take(bytes(self._seen[:ready]))
+            del self._seen[:ready]
+            self._end = min(self._end, 0)
 
     def _finish(self, tail: bytes) -> None:
         ended = self._ending.fullmatch(tail)
@@ -103,11 +115,12 @@ class _Stream:
 class Frame:
     """The output of one command, read from chunks of both streams in whatever pieces and order they come.
 
-    `noisy` says that a mark stands before the output, and that anything may stand before that mark.
+    `noisy` says that a mark stands before the output, and that anything may stand before that mark. A sink
+    takes the output as it comes, and then the finished command holds none.
     """
 
-    def __init__(self, token: str, *, noisy: bool = False, most: int = MAX_OUTPUT) -> None:
-        self._stdout = _Stream(token.encode(), _STATUS, noisy=noisy)
+    def __init__(self, token: str, *, noisy: bool = False, most: int = MAX_OUTPUT, sink: Sink | None = None) -> None:
+        self._stdout = _Stream(token.encode(), _STATUS, noisy=noisy, sink=sink)
         self._stderr = _Stream(token.encode(), _NOTHING, noisy=noisy)
         self._most = most
 

@@ -1,17 +1,26 @@
 """Commands, and the machines that run them."""
 
+import os
+import selectors
 import shlex
 import subprocess
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import IO, Final, Generic, Protocol, TypeVar
 
 from schemas.errors import FirecrestError, InvalidParameter, TimedOut
 from workers.failures import failure
+from workers.stopping import Stop
+from workers.streams import Feeding, Kept, Sink, Source
 
 T = TypeVar("T")
 
 LOCALE = "C.UTF-8"
+_CHUNK: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -28,16 +37,22 @@ class Command(Generic[T]):
     """A command line together with the reading of its output.
 
     `seconds` is how long it may run on the system, enforced there by `timeout` (None: until it ends by itself; whoever
-    waits for it still gives up after the host's own patience). `stdin` is what it reads. `repeatable` says that
-    running it twice does no harm. `fails` tells what exit status and message mean.
+    waits for it still gives up after the host's own patience). `stdin` is what it reads. `sink` takes what it prints,
+    and `parse` is then given nothing. `repeatable` says that running it twice does no harm. `fails` tells what exit
+    status and message mean.
     """
 
     argv: tuple[str, ...]
     parse: Callable[[bytes], T]
-    stdin: bytes = b""
+    stdin: bytes | Source = b""
+    sink: Sink | None = None
     seconds: float | None = None
     repeatable: bool = False
     fails: Callable[[int, str], FirecrestError] = failure
+
+    def source(self) -> Source:
+        """What it reads, in pieces."""
+        return Source.of(self.stdin) if isinstance(self.stdin, bytes) else self.stdin
 
     def words(self) -> tuple[str, ...]:
         """The whole command line, time limit included."""
@@ -77,22 +92,78 @@ class Host(Protocol):
     def run(self, command: Command[T]) -> T:
         """Run the command and read its output.
 
-        Raises what `Command.read` raises, TimedOut, MachineNotAvailable, AccessDenied or TooManyRequests.
+        Raises what `Command.read`, source and sink raise, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests, or
+        Stopped when told to stop.
         """
 
 
 class LocalHost:
     """This very machine, entered as whoever runs the worker."""
 
-    def __init__(self, patience: float = 15) -> None:
+    def __init__(self, patience: float = 15, stop: Stop | None = None) -> None:
         self._patience = patience
+        self._stop = stop or Stop()
 
     def run(self, command: Command[T]) -> T:
         """Run the command as a child process, through a shell as SSH does."""
+        kept = Kept()
+        sink = command.sink or kept
+        sink.begin()
         argv = ("/bin/sh", "-c", command.line())
+        with tempfile.TemporaryFile() as errors, _started(argv, errors) as process, self._stop.ends(partial(_kill_session, process.pid)):
+            try:
+                feeding = _feeding(command.source(), process)
+                for piece in self._printed(process):
+                    sink.take(piece)
+            except BaseException:
+                process.kill()
+                raise
+            errors.seek(0)
+            code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+            finished = Finished(code, kept.content(), errors.read())
+        feeding.check()
+        return command.read(finished)
+
+    def _printed(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        assert process.stdout
+        end = time.monotonic() + self._patience
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while selector.select(max(0.0, end - time.monotonic())):
+                piece = os.read(process.stdout.fileno(), _CHUNK)
+                if not piece:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(max(0.0, end - time.monotonic()))
+                        return
+                    break
+                yield piece
+        raise TimedOut("Command has finished with timeout signal")
+
+
+def _started(argv: tuple[str, ...], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+
+
+def killing(session: int) -> tuple[str, ...]:
+    """The command line that ends all processes of a session of the system's kernel."""
+    return ("pkill", "-TERM", "-s", str(session))
+
+
+def _kill_session(session: int) -> None:
+    subprocess.run(killing(session), check=False)
+
+
+def _feeding(source: Source, process: subprocess.Popen[bytes]) -> Feeding:
+    stdin = process.stdin
+    assert stdin
+
+    def write(piece: bytes) -> bool:
         try:
-            done = subprocess.run(argv, input=command.stdin, capture_output=True, check=False, timeout=self._patience)
-        except subprocess.TimeoutExpired:
-            raise TimedOut("Command has finished with timeout signal") from None
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        return command.read(Finished(code, done.stdout, done.stderr))
+            left = memoryview(piece)
+            while left:
+                left = left[stdin.write(left) :]
+        except (OSError, ValueError):  # it reads no more, or has ended
+            return False
+        return True
+
+    return Feeding(source, write, stdin.close)

@@ -8,12 +8,12 @@ from celery import Celery
 from celery.signals import worker_ready
 from redis.exceptions import ResponseError
 
-from broker.celery import QUEUES
+from broker.celery import HOUSEKEEPING, QUEUES, probes
 from broker.gateway import send_attempt
-from broker.health import Health
+from broker.health import Probe
 from broker.tasks import Fate, Tasks
 from schemas.settings import Settings
-from workers.reachability import answers
+from workers.probes import Prober
 
 _LOG = logging.getLogger(__name__)
 _BATCHES = 20
@@ -64,21 +64,33 @@ def send_passage(app: Celery, tasks: Tasks, queue: str) -> None:
         app.send_task(f"{queue}.Passage", (sent,), queue=queue)
 
 
-def keep_house(app: Celery, tasks: Tasks, health: Health, settings: Settings) -> None:
+def keep_house(app: Celery, tasks: Tasks, prober: Prober, settings: Settings) -> None:
     """Give `app` the tasks of the beat, and those that every queue must let through; a worker that starts probes at once."""
     sweeper = Sweeper(app, tasks, settings.engine.attempts)
 
-    def probe() -> None:
+    def send_passages() -> None:
         for queue in QUEUES:
             send_passage(app, tasks, queue)
-        for system in settings.systems:
-            health.record(system.name, answers(system, seconds=settings.limits.connect_seconds))
+
+    def probe_at_once(**_: Any) -> None:
+        if HOUSEKEEPING in app.amqp.queues.consume_from:
+            for tick in probes(settings).values():
+                app.send_task(tick["task"], tick["args"], **tick["options"])
 
     _register(app, "beat.Sweep", sweeper.sweep)
-    _register(app, "beat.Probe", probe)
+    _register(app, "beat.ProbeServices", send_passages)
+    for probe in Probe:
+        _let_probe(app, prober, probe)
     for queue in QUEUES:
         let_pass(app, tasks, queue)
-    worker_ready.connect(lambda **_: app.send_task("beat.Probe", expires=settings.engine.probe_seconds), weak=False)
+    worker_ready.connect(probe_at_once, weak=False)
+
+
+def _let_probe(app: Celery, prober: Prober, probe: Probe) -> None:
+    def look(system: str) -> None:
+        prober.probe(probe, system)
+
+    _register(app, str(probe), look)
 
 
 def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
@@ -92,4 +104,4 @@ def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
 
 def _register(app: Celery, name: str, function: Callable[..., Any]) -> None:
     """Give `app` a task that Flower is not told of: it shows what users do."""
-    app.task(name=name, ignore_result=True, send_events=False)(function)
+    app.task(name=name, ignore_result=True, send_events=False, shared=False)(function)

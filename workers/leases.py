@@ -6,29 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from broker.tasks import Attempt, Tasks
+from workers.stopping import Stop
 
 _LOG = logging.getLogger(__name__)
+# So soon is it seen that a task was cancelled.
+_LONGEST_PERIOD = 1
 
 
 class Leases:
-    """One thread that renews all leases of a process every third of `seconds`."""
+    """One thread that renews all leases of a process every second, or every third of `seconds` if that is less."""
 
     def __init__(self, tasks: Tasks, seconds: float) -> None:
         self.seconds = seconds
         self._tasks = tasks
-        self._held: set[Attempt] = set()
+        self._held: dict[Attempt, Stop] = {}
         self._lock = threading.Lock()
         self._renewer: threading.Thread | None = None
 
     @contextmanager
-    def held(self, attempt: Attempt) -> Iterator[None]:
-        """Renew the lease of an accepted attempt while the block runs."""
+    def held(self, attempt: Attempt) -> Iterator[Stop]:
+        """Renew the lease of an accepted attempt while the block runs; what it gives is asked to stop when the lease is lost."""
         self._start()
-        self._held.add(attempt)
+        stop = self._held[attempt] = Stop()
         try:
-            yield
+            yield stop
         finally:
-            self._held.discard(attempt)
+            self._held.pop(attempt, None)
 
     def _start(self) -> None:
         with self._lock:
@@ -38,11 +41,12 @@ class Leases:
 
     def _renew(self) -> None:
         pause = threading.Event()
-        while not pause.wait(self.seconds / 3):
-            for attempt in tuple(self._held):
+        while not pause.wait(min(self.seconds / 3, _LONGEST_PERIOD)):
+            for attempt, stop in tuple(self._held.items()):
                 try:
                     if not self._tasks.renew(attempt, lease=self.seconds):
                         _LOG.warning("lost the lease on task %s", attempt.task_id)
-                        self._held.discard(attempt)
+                        self._held.pop(attempt, None)
+                        stop.ask()
                 except Exception:  # noqa: BLE001 (the outermost frame of the thread; redis-py raises TypeError, too, when cut off)
                     _LOG.warning("cannot renew leases", exc_info=True)

@@ -1,9 +1,9 @@
 """From functions that perform operations to Celery tasks, and to task records that follow them."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -11,18 +11,21 @@ import celery
 from celery.exceptions import Ignore
 from pydantic import TypeAdapter
 
-from broker.blobs import Blobs
+from broker.blobs import Blob, Blobs
 from broker.grants import GrantVerifier
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
-from schemas.errors import CommandFailed, FirecrestError
+from schemas.errors import CommandFailed, FirecrestError, Stopped
 from schemas.fields import Upload
 from schemas.grant import Grant, GrantError, GrantExpired
 from schemas.operation import Course, Operation, digest
 from schemas.settings import Limits, System
 from schemas.task import Status
+from workers.flights import Flights
 from workers.host import Host
 from workers.leases import Leases
+from workers.stopping import Stop
+from workers.streams import Source
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 1
@@ -38,11 +41,15 @@ class Scene:
     user: str
     system: System
     limits: Limits
-    read: Callable[[Upload], bytes]
+    blobs: Blobs
+
+    def source(self, upload: Upload) -> Source:
+        """The file that came with the call; its pieces raise BlobLost, before the last, when they are not what the grant states."""
+        return Source(upload.size, partial(self.blobs.read, upload))
 
 
 Performer = Callable[[Any, Host, Scene], Any]
-OpenHost = Callable[[System, Grant, str], Host]
+OpenHost = Callable[[System, Grant, str, Stop], Host]
 FindSystem = Callable[[str], System | None]
 
 PERFORMERS: dict[type[Operation], Performer] = {}
@@ -70,6 +77,7 @@ class Workshop:
     limits: Limits
     find_system: FindSystem
     open_host: OpenHost
+    flights: Flights = field(default_factory=Flights)
 
     def admit(self, operation: type[Operation], parameters: dict[str, Any], *, grant: str, task_id: str) -> "Permit":
         """Leave to perform; raises GrantError when the API did not ask for just this, GrantExpired when it is too late."""
@@ -80,13 +88,28 @@ class Workshop:
         granted.check_time()
         return Permit(granted, grant, system)
 
-    def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit") -> Any:
-        """The output of an operation as JSON, or as bytes; raises FirecrestError and nothing else."""
-        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs.read)
+    def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
+        """The output of an operation as JSON, or as a Blob; raises FirecrestError and nothing else."""
+        work = partial(self._perform, operation, parameters, permit, stop)
+        if not operation.route.shared:
+            return work()
+        return self._share((permit.grant.user, permit.system.name, operation, permit.grant.parameters), work, stop)
+
+    def _share(self, key: Hashable, work: Callable[[], Any], stop: Stop) -> Any:
+        while True:
+            try:
+                return self.flights.share(key, work)
+            except Stopped:
+                # it was the caller whose work this one shared that was stopped
+                if stop.asked:
+                    raise
+
+    def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
+        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs)
         try:
-            host = self.open_host(permit.system, permit.grant, permit.text)
+            host = self.open_host(permit.system, permit.grant, permit.text, stop)
             found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
-            return found if isinstance(found, bytes) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
+            return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)
@@ -95,9 +118,7 @@ class Workshop:
 
     def forget_uploads(self, operation: type[Operation], parameters: dict[str, Any]) -> None:
         """Drop the files that came with a call that is over."""
-        for _, value in operation.model_validate(parameters):
-            if isinstance(value, Upload):
-                self.blobs.drop(value.key)
+        self.blobs.forget(operation.model_validate(parameters))
 
 
 @cache
@@ -140,7 +161,7 @@ class Waited(_Performance):
         workshop, task_id = self.workshop, self.request.id
         permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id)
         try:
-            output = workshop.perform(self.operation, parameters, permit)
+            output = workshop.perform(self.operation, parameters, permit, Stop())
         except FirecrestError as failed:
             workshop.answers.fail(reply, task_id, failed)
             raise
@@ -166,12 +187,15 @@ class Tracked(_Performance):
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
             _LOG.warning("attempt %s of task %s is not due", attempt, mine.task_id)
             raise Ignore
-        with workshop.leases.held(mine):
-            self._finish(mine, parameters, permit)
+        with workshop.leases.held(mine) as lost:
+            self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())
 
-    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit) -> None:
+    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
         try:
-            output = self.workshop.perform(self.operation, parameters, permit)
+            output = self.workshop.perform(self.operation, parameters, permit, stop)
+        except Stopped:
+            _LOG.info("attempt %s of task %s was stopped", mine.number, mine.task_id)
+            raise
         except FirecrestError as failed:
             if failed.transient and self.operation.route.once:
                 self.workshop.tasks.failing(mine.task_id, failed.text or failed.says or failed.value or "")

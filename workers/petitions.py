@@ -27,8 +27,15 @@ class Petitioner:
 
     def certify(self, public_key: str, grant: str) -> str:
         """A certificate for the key, on the strength of a grant; raises AccessDenied or ServiceUnavailable."""
+        return self._certify({"public_key": public_key, "grant": grant})
+
+    def certify_probe(self, public_key: str, system: str) -> str:
+        """A certificate for the key, for the `probe_user` of a system; raises AccessDenied or ServiceUnavailable."""
+        return self._certify({"public_key": public_key, "probe": system})
+
+    def _certify(self, wanted: dict[str, str]) -> str:
         call_id = uuid4().hex
-        claims = {"worker": self._worker, "public_key": public_key, "grant": grant, "at": int(time.time())}
+        claims = {**wanted, "worker": self._worker, "at": int(time.time())}
         petition = jwt.encode(claims, self._key, algorithm="EdDSA")
         try:
             with self._replies.expected(call_id) as answer:

@@ -12,6 +12,7 @@ import paramiko
 from schemas.errors import CommandFailed, TimedOut
 from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
 from workers.host import Finished
+from workers.streams import Feeding, Sink, Source
 
 # Beyond this a session of its own is quicker than the shell, which (bash) reads its input byte by byte.
 SMALL_INPUT: Final = 32 * 1024
@@ -30,7 +31,7 @@ class LostError(Exception):
 
 
 class Shell:
-    """A session with an `sh` in it that waits for commands."""
+    """A session with an `sh` in it that waits for commands; `number` is the system's own for the session."""
 
     def __init__(self, session: paramiko.Channel, deadline: float) -> None:
         """Start the `sh` and wait until it answers, dropping whatever the login prints first.
@@ -39,11 +40,11 @@ class Shell:
         """
         self._session = session
         self._outputs = _Outputs(session)
-        with _closed_at(deadline, session):
+        with closed_at(deadline, session):
             _request(session, _SHELL)
         token = new_token()
-        _send(session, noisy_script(":", token), deadline)
-        self._outputs.read(Frame(token, noisy=True), deadline)
+        _send(session, noisy_script("echo $$", token), deadline)
+        self.number = _number(self._outputs.read(Frame(token, noisy=True), deadline).stdout)
 
     def usable(self) -> bool:
         """Whether it is open and has been silent since its last command ended."""
@@ -51,7 +52,7 @@ class Shell:
         silent = not (session.recv_ready() or session.recv_stderr_ready())
         return silent and not (session.closed or session.eof_received)
 
-    def run(self, line: str, deadline: float, stdin: bytes = b"") -> Finished:
+    def run(self, line: str, deadline: float, stdin: bytes = b"", sink: Sink | None = None) -> Finished:
         """Run a command line, which reads `stdin`: at most SMALL_INPUT bytes. After any error the shell must be closed.
 
         Raises NotStartedError, LostError, TimedOut, or CommandFailed for an output too big.
@@ -61,11 +62,18 @@ class Shell:
         token = new_token()
         text = script_with_input(line, token, stdin) if stdin else script(line, token)
         _send(self._session, text, deadline)
-        return self._outputs.read(Frame(token), deadline)
+        return self._outputs.read(Frame(token, sink=sink), deadline)
 
     def close(self) -> None:
         """End the session; a command still running there is left to its own time limit."""
         end(self._session)
+
+
+def _number(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise LostError("the shell did not tell its number") from None
 
 
 def end(session: paramiko.Channel) -> None:
@@ -74,19 +82,20 @@ def end(session: paramiko.Channel) -> None:
         session.close()
 
 
-def run_with_input(session: paramiko.Channel, line: str, stdin: bytes, deadline: float) -> Finished:
-    """Run a command line in a session of its own, which it reads `stdin` from. Raises as `Shell.run` does.
+def run_with_input(session: paramiko.Channel, line: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
+    """Run a command line in a session of its own, which it reads `source` from. Raises as `Shell.run` does, and what the source raises.
 
     The line travels as base64, so that it means the same to every login shell.
     """
     token = new_token()
     outputs = _Outputs(session)
     text = base64.b64encode(noisy_script(line, token)).decode()
-    with _closed_at(deadline, session):
+    with closed_at(deadline, session):
         _request(session, f"""exec /bin/sh -c 'eval "$(echo {text} | base64 -d)"'""")
-    # A thread of its own: a command may print before it has read everything, and both must flow.
-    threading.Thread(target=_feed, args=(session, stdin), name="ssh-stdin", daemon=True).start()
-    return outputs.read(Frame(token, noisy=True), deadline)
+    feeding = _feeding(source, session)
+    finished = outputs.read(Frame(token, noisy=True, sink=sink), deadline)
+    feeding.check()
+    return finished
 
 
 class _Bell(threading.Event):
@@ -138,7 +147,7 @@ class _Outputs:
 
 
 @contextmanager
-def _closed_at(deadline: float, session: paramiko.Channel) -> Iterator[None]:
+def closed_at(deadline: float, session: paramiko.Channel) -> Iterator[None]:
     """Close the session if the block outlasts the deadline: paramiko waits for such replies without end."""
     timer = threading.Timer(max(0.0, deadline - time.monotonic()), end, [session])
     timer.daemon = True
@@ -178,16 +187,20 @@ def _send_piece(session: paramiko.Channel, piece: bytes, deadline: float, *, fai
         piece = piece[sent:]
 
 
-def _feed(session: paramiko.Channel, stdin: bytes) -> None:
-    """Write all of stdin and its end; a command that does not want it, or a session that ends, ends this too."""
-    try:
-        session.settimeout(None)
-        view = memoryview(stdin)
-        while view:
-            sent = session.send(bytes(view[:_PIECE]))
-            if not sent:
-                return
-            view = view[sent:]
-        session.shutdown_write()
-    except (paramiko.SSHException, OSError, EOFError):
-        return
+def _feeding(source: Source, session: paramiko.Channel) -> Feeding:
+    session.settimeout(None)
+
+    def write(piece: bytes) -> bool:
+        try:
+            left = memoryview(piece)
+            while left and (sent := session.send(bytes(left[:_PIECE]))):
+                left = left[sent:]
+        except (paramiko.SSHException, OSError, EOFError):  # a command that does not want it, or a session that has ended
+            return False
+        return not left
+
+    def end() -> None:
+        with suppress(paramiko.SSHException, OSError, EOFError):
+            session.shutdown_write()
+
+    return Feeding(source, write, end)

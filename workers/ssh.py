@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 import paramiko
@@ -17,6 +18,7 @@ from workers.connections import Connection, NoSessionError, connect
 from workers.host import Command, Finished
 from workers.pool import Bounds, Member, Pool, Slot
 from workers.shells import SMALL_INPUT, LostError, NotStartedError, Shell
+from workers.stopping import Stop
 
 T = TypeVar("T")
 
@@ -26,6 +28,8 @@ Certify = Callable[[str], str]
 GRACE: Final = 3.0
 # A certificate is not used in its last seconds: clocks differ, and the way to the system takes time.
 CERTIFICATE_MARGIN: Final = 30.0
+# How long it may take to end a command that was told to stop.
+KILL_SECONDS: Final = 3.0
 # sshd refuses logins at random once 10 are under way (MaxStartups 10:30:100).
 CONNECTS_AT_ONCE: Final = 8
 
@@ -78,9 +82,12 @@ class SSHPool:
         self.pool = Pool[Connection, Shell](Bounds(limits.connections, limits.waiting_per_user, limits.idle_seconds))
         self._doors: dict[str, threading.BoundedSemaphore] = {}
 
-    def host(self, system: System, user: str, certify: Certify) -> "SSHHost":
-        """The system entered as that user; `certify` is asked when a connection must be opened and no certificate is at hand."""
-        return SSHHost(self, system, user, certify)
+    def host(self, system: System, user: str, certify: Certify, stop: Stop | None = None) -> "SSHHost":
+        """The system entered as that user, until `stop` says so.
+
+        `certify` is asked when a connection must be opened and no certificate is at hand.
+        """
+        return SSHHost(self, system, user, certify, stop or Stop())
 
     def close(self) -> None:
         """Close every connection."""
@@ -106,11 +113,13 @@ class SSHHost:
     system: System
     user: str
     certify: Certify
+    stop: Stop = field(default_factory=Stop)
 
     def run(self, command: Command[T]) -> T:
         """Run the command on the system, once more if the connection broke and that does no harm.
 
-        Raises what `Command.read` raises, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests or CommandFailed.
+        Raises what `Command.read`, source and sink raise, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests,
+        CommandFailed or Stopped.
         """
         line = command.line()
         try:
@@ -131,11 +140,15 @@ class SSHHost:
 
     def _try(self, command: Command[T], line: str) -> Finished:
         deadline = time.monotonic() + self.owner.limits.patience
-        big = len(command.stdin) > SMALL_INPUT
+        source = command.source()
+        big = source.size > SMALL_INPUT
+        stdin = b"" if big else source.whole()
+        if command.sink:
+            command.sink.begin()
         while True:
             slot = self._slot(deadline, fresh=big)
             try:
-                return self._run_with_input(slot, command, line) if big else self._run(slot, command, line)
+                return self._run_with_input(slot, command, line) if big else self._run(slot, command, line, stdin)
             except (_VacatedError, NoSessionError):
                 if time.monotonic() >= deadline:
                     raise TimedOut("Command has finished with timeout signal") from None
@@ -149,11 +162,12 @@ class SSHHost:
             fresh=fresh,
         )
 
-    def _run(self, slot: Slot[Connection, Shell], command: Command[T], line: str) -> Finished:
+    def _run(self, slot: Slot[Connection, Shell], command: Command[T], line: str, stdin: bytes) -> Finished:
         shell = slot.session
         try:
             shell = shell or self._shell(slot)
-            finished = shell.run(line, self._end(command), command.stdin)
+            with self.stop.ends(partial(_kill, slot.member.connection, shell)):
+                finished = shell.run(line, self._end(command), stdin, command.sink)
         except BaseException as error:
             if shell:
                 shell.close()
@@ -166,7 +180,7 @@ class SSHHost:
         connection = None
         try:
             connection = self._connection(slot)
-            finished = connection.run_with_input(line, command.stdin, self._end(command))
+            finished = connection.run_with_input(line, command.source(), self._end(command), command.sink)
         except BaseException as error:
             self.owner.pool.drop(slot, lost=_occupies(error, opened=connection is not None))
             raise
@@ -239,6 +253,11 @@ class SSHHost:
     @property
     def _entrance(self) -> tuple[str, str]:
         return self.system.name, self.user
+
+
+def _kill(connection: Connection | None, shell: Shell) -> None:
+    if connection:
+        connection.kill(shell, time.monotonic() + KILL_SECONDS)
 
 
 def _occupies(error: BaseException, *, opened: bool) -> bool:

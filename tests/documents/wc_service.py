@@ -4,8 +4,11 @@ import sys
 from typing import Any
 from uuid import uuid4
 
+from redis import Redis
+
 import workers.utilities
 from api.app import create_app
+from broker.blobs import Blobs
 from broker.gateway import Caller
 from schemas.operation import Operation
 from schemas.settings import Issuer, Limits, Settings, System
@@ -21,7 +24,7 @@ class Performed:
     tasks = None
 
     def call(self, op: Operation, caller: Caller, _: str) -> Any:
-        scene = Scene(uuid4().hex, caller.user, SYSTEM, Limits(), lambda _: b"")
+        scene = Scene(uuid4().hex, caller.user, SYSTEM, Limits(), Blobs(Redis()))
         found = PERFORMERS[type(op)](type(op).model_validate(op.parameters()), LocalHost(), scene)
         return type(found).model_dump(found)
 

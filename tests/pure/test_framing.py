@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
 from workers.host import Finished
+from workers.streams import Kept
 
 TOKEN = "_" + "0123456789abcdef" * 2
 FORMER = "_" + "fedcba9876543210" * 2
@@ -78,6 +79,26 @@ def test_any_output_in_any_pieces_comes_back_exactly(stdout, stderr, code, out_c
         chunks.append((outs if outs and (not errs or order.random() < 0.5) else errs).pop(0))
     results = [result for result in fed(Frame(TOKEN), chunks) if result]
     assert results[0] == Finished(code, stdout, stderr)
+
+
+@given(stdout=hostile, code=codes, at=cuts, noisy=st.booleans())
+def test_a_sink_is_given_any_output_in_order_and_nothing_of_the_end(stdout: bytes, code: int, at: list[int], *, noisy: bool) -> None:
+    out, err = ends(stdout, b"why", code)
+    kept = Kept()
+    frame = Frame(TOKEN, noisy=noisy, sink=kept)
+    mark = MARK + b"\n" if noisy else b""
+    assert not any(frame.feed(piece) for piece in pieces(mark + out, at))
+    assert frame.feed(b"", mark + err) == Finished(code, b"", b"why")
+    assert kept.content() == stdout
+
+
+def test_a_frame_with_a_sink_holds_less_than_a_mark_and_has_no_limit() -> None:
+    frame = Frame(TOKEN, most=1000, sink=Kept())
+    for _ in range(1000):
+        frame.feed(b"x" * 5000 + MARK[:20])
+        assert len(frame._stdout) < len(MARK)
+    with pytest.raises(OversizedError):
+        frame.feed(b"", b"y" * 1001)
 
 
 @given(before=hostile, stdout=hostile, stderr=hostile, code=codes, at=cuts)

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from broker.blobs import Blobs
 from schemas.errors import AccessHidden, CommandRefused, FirecrestError, ReservationFailed, TimedOut
 from schemas.reservations import CreateReservation, DeleteReservation, Reservations, UpdateReservation
 from schemas.settings import Limits, System
@@ -35,7 +37,7 @@ class Machine:
 
 def scene(**changes: Any) -> Scene:
     system = System.model_construct(**{"name": "here", "scheduler": "slurm", "reservation_command": (), **changes})
-    return Scene("id", "ann", system, Limits(reservations_timeout=7), read=lambda _: b"")
+    return Scene("id", "ann", system, Limits(reservations_timeout=7), Blobs(Redis()))
 
 
 def test_scontrol_is_told_everything_in_words_of_its_own() -> None:

@@ -7,55 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from schemas.compute import JobRequest
 from schemas.errors import CommandFailed, StillUnderWay
 from workers.host import Command, Finished
 from workers.schedulers import slurm
 from workers.schedulers.scheduler import Submission
+from workers.streams import Source
 
 RECORDED = Path(__file__).parent / "recorded"
-
-
-def recorded(name: str, command: Command) -> bytes:
-    """A recording with the separator that the command asks for."""
-    separator = re.search(r"[0-9a-f]{16}", " ".join(command.argv))
-    return (RECORDED / name).read_bytes().replace(b"@SEP@", separator[0].encode())
-
-
-def test_the_queue_is_read_whatever_names_hold() -> None:
-    command = slurm.queue(ids=None, user="fcalice")
-
-    pending, running, defaulted, odd = command.parse(recorded("squeue.txt", command))
-
-    assert (pending.state, pending.has_output, pending.nodelist) == ("PENDING", False, "(JobArrayTaskLimit)")
-    assert (running.state, running.has_output, running.nodelist) == ("RUNNING", True, "n1")
-    assert (running.start_time, running.time, running.time_left, running.nodes) == ("2026-11-22T17:12:44", "0:01", "23:59:59", "1")
-    assert running.script == ""
-    assert running.stdout == "/home/fcalice/arr-0001-83.out"
-    assert defaulted.stdout == defaulted.stderr == "/home/fcalice/slurm-84_7.out"
-    assert (odd.name, odd.stdout) == ("na|me .:. é\nx", "/home/fcalice/slurm-85.out")
-
-
-def test_an_empty_queue_has_no_jobs() -> None:
-    assert slurm.queue(ids=None, user=None).parse(b"") == []
-    assert slurm.accounting(ids="", start="", end="").parse(b"") == []
-
-
-def test_accounting_is_read_whatever_names_hold() -> None:
-    command = slurm.accounting(ids="", start="", end="")
-
-    jobs = command.parse(recorded("sacct.txt", command))
-
-    assert jobs[0].name == "na|me .:. é\nx"
-    assert (jobs[0].state, jobs[-1].state, jobs[-1].exit_code) == ("CANCELLED by 1001", "COMPLETED", "0:0")
-    assert all(job.time == job.cpu_time and job.time_left == job.termination_time for job in jobs)
-
-
-def test_filters_are_words_of_their_own() -> None:
-    queue, accounting = slurm.queue(ids="1,2", user="ann"), slurm.accounting(ids="1", start="2026-01-01", end="")
-
-    assert {"--jobs=1,2", "--user=ann"} < set(queue.argv)
-    assert {"--jobs=1", "--starttime=2026-01-01"} < set(accounting.argv)
-    assert not any(word.startswith("--endtime") for word in accounting.argv)
 
 
 def submission(**changes) -> Submission:
@@ -63,9 +22,8 @@ def submission(**changes) -> Submission:
         "receipts": "/r",
         "folder": "/f",
         "script": "s.sh",
-        "content": b"#!",
-        "account": "a",
-        "environment": {"A": "x, y"},
+        "content": Source.of(b"#!"),
+        "request": JobRequest(account="a", env={"A": "x, y"}),
         "options": (),
     }
     return Submission(**{**facts, **changes})
@@ -76,7 +34,7 @@ def test_a_submission_passes_everything_as_words() -> None:
 
     assert command.argv[-5:] == ("--account=a", "--chdir=/f", "--nohome", "--", "it's; odd")
     assert not any("A=x, y" in word for word in command.argv)
-    assert (command.stdin, command.repeatable) == (b"A=x, y\0#!", True)
+    assert (command.source().whole(), command.repeatable) == (b"A=x, y\0#!", True)
 
 
 @pytest.fixture
@@ -93,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(command: Command, folder: Path, *, stdin: bytes | None = None) -> Finished:
     path = f"{folder}:{os.environ['PATH']}"
-    content = command.stdin if stdin is None else stdin
+    content = command.source().whole() if stdin is None else stdin
     done = subprocess.run(command.argv, input=content, capture_output=True, check=False, env={**os.environ, "PATH": path})
     return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -108,7 +66,7 @@ def calls(folder: Path) -> int:
 
 
 def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> None:
-    command = in_folder(folder, environment={})
+    command = in_folder(folder, request=JobRequest())
 
     first, again = command.read(run(command, folder)), command.read(run(command, folder))
 
@@ -119,10 +77,10 @@ def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> N
 
 def test_a_script_that_came_in_part_is_not_submitted(folder: Path) -> None:
     content = b"#!/bin/sh\n" + b"x" * 100_000
-    command = in_folder(folder, content=content)
+    command = in_folder(folder, content=Source.of(content))
 
     with pytest.raises(StillUnderWay, match="only a part"):
-        command.read(run(command, folder, stdin=command.stdin[:40_000]))
+        command.read(run(command, folder, stdin=command.source().whole()[:40_000]))
     assert calls(folder) == 0
     assert command.read(run(command, folder)).jobid == "42"
     assert (folder / "job" / "s.sh").read_bytes() == content
@@ -170,3 +128,17 @@ def test_a_cancel_that_slurm_refuses_is_an_error_in_its_words() -> None:
         command.parse(b"scancel: Terminating job 2\nscancel: error: Kill job error on job id 2: Invalid job id specified\n")
     with pytest.raises(CommandFailed, match="User does not have permission to cancel job"):
         command.read(Finished(210, b"", b"denied"))
+
+
+@pytest.mark.parametrize(
+    ("printed", "up"),
+    [
+        (b"Slurmctld(primary) at vm is UP\n", True),
+        (b"Slurmctld(primary) at vm is DOWN\n", False),
+        (b"Slurmctld(primary) at one is DOWN\nSlurmctld(backup) at two is UP\n", True),
+        (b"", False),
+    ],
+)
+def test_the_scheduler_is_there_when_one_of_its_controllers_is(printed: bytes, up: bool) -> None:
+    assert slurm.ping().argv == ("scontrol", "ping")
+    assert slurm.ping().parse(printed) is up

@@ -4,7 +4,9 @@ import shlex
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from broker.blobs import Blobs
 from schemas.errors import CommandFailed, PatternNotFound, PermissionDenied
 from schemas.operation import Operation
 from schemas.settings import Limits, System
@@ -26,10 +28,11 @@ from schemas.utilities import (
     Whoami,
 )
 from workers.archives import packing
+from workers.contents import lines_with
 from workers.host import Command
 from workers.listing import listing, rows, unquoted
 from workers.performing import PERFORMERS, Scene
-from workers.utilities import digest, identities, kind, lines_with, status, text
+from workers.utilities import digest, identities, kind, status, text
 
 RECURSIVE = b"""\
 "/data":
@@ -97,7 +100,7 @@ class Recorder:
         self.command = command
 
 
-SCENE = Scene("id", "ann", System(name="s", host="h", host_keys=("k",)), Limits(utilities_timeout=5), lambda _: b"")
+SCENE = Scene("id", "ann", System(name="s", host="h", host_keys=("k",)), Limits(utilities_timeout=5), Blobs(Redis()))
 STATUS = "%f %i %d %h %u %g %s %X %Y %Z"
 LS = "ls -1 --quoting-style=c --time-style=+%Y-%m-%dT%H:%M:%S"
 DIRECT = "--dereference-command-line-symlink-to-dir"

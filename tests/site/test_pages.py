@@ -117,7 +117,7 @@ def declared() -> set[tuple[str, str]]:
         ("POST", "/utilities/ls", 405),
         ("PATCH", "/utilities/ls", 405),
         ("POST", "/tasks", 405),
-        ("DELETE", "/tasks/x", 405),
+        ("PUT", "/tasks/x", 405),
         ("PUT", "/compute/jobs", 405),
         ("POST", "/status/systems", 405),
     ],

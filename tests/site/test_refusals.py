@@ -41,6 +41,10 @@ ON_SYSTEM = (
     ("GET", "/compute/jobs/1", "Failed to retrieve job information"),
     ("DELETE", "/compute/jobs/1", "Failed to delete job"),
     ("GET", "/compute/acct", "Failed to retrieve account information"),
+    ("GET", "/compute/nodes", "Failed to retrieve account information"),
+    ("GET", "/compute/nodes/n1", "Failed to retrieve account information"),
+    ("GET", "/compute/partitions", "Failed to retrieve account information"),
+    ("GET", "/compute/reservations", "Failed to retrieve account information"),
 )
 ON_PATH = [row for row in ON_SYSTEM if row[1].startswith("/utilities") and row[1] not in ("/utilities/whoami", "/utilities/download")]
 FORBIDDEN = [*"<>|;\"'&\\()`", "\0", "\n", "\r", "\t", "\x1f"]
@@ -280,6 +284,23 @@ def test_a_wrong_time_is_told(alice: Client, name: str, text: str) -> None:
     answer = alice.get("/compute/acct", params={name: text})
     assert (answer.status_code, answer.json()["description"]) == (400, "Failed to retrieve account information")
     assert answer.json()["error"] == (f"'{name}' has invalid char" if ";" in text else f"'{text}' is not a valid time format")
+
+
+@pytest.mark.parametrize("path", ["/compute/jobs/upload", "/compute/jobs/path"])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("time", "1:99", "Not supported time format"),
+        ("nodes", "many", "'nodes' is not a number of nodes, or a range such as 2-4"),
+        ("jobName", "a;b", "'jobName' has invalid char"),
+        ("constraint", "a b; id", "'constraint' is not a constraint"),
+        ("cpusPerTask", "0", "'cpusPerTask' is not greater than 0"),
+    ],
+)
+def test_what_no_job_can_ask_for_is_refused(alice: Client, path: str, name: str, value: str, error: str) -> None:
+    files = SCRIPT if path.endswith("upload") else {}
+    answer = alice.post(path, files=files, data={"targetPath": "/etc/passwd", name: value})
+    refused(answer, description=f"Invalid {name}", error=error)
 
 
 @pytest.mark.parametrize("name", ["nobody", "root"])

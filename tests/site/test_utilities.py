@@ -5,12 +5,14 @@ import os
 import random
 import re
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from requests import Response
+from requests import Request, Response
 
-from tests.real_site import Client
+from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 
 LIMIT = 5 * 1024 * 1024
@@ -207,7 +209,7 @@ def test_a_view_goes_up_to_the_limit_to_the_byte(alice: Client, folder: Folder) 
     assert answer.headers["X-Size-Limit"] == "File exceeds size limit"
 
 
-@pytest.mark.parametrize("size", [0, 1, 32768, 65536, LIMIT])
+@pytest.mark.parametrize("size", [0, 1, 32767, 32768, 32769, 65535, 65536, 65537, LIMIT - 1, LIMIT])
 def test_a_file_goes_up_and_down_to_the_byte(alice: Client, folder: Folder, size: int) -> None:
     content = random.Random(size).randbytes(size)
     up = alice.post("/utilities/upload", data={"targetPath": folder.path}, files={"file": ("any name.bin", content)})
@@ -241,6 +243,71 @@ def test_an_upload_replaces_what_was_there_and_may_name_a_file(alice: Client, fo
     path = folder.file("kept", b"a longer text")
     assert alice.post("/utilities/upload", data={"targetPath": folder.path}, files={"file": ("kept", b"short")}).status_code == 201
     assert Path(path).read_bytes() == b"short"
+
+
+def test_an_upload_keeps_the_permissions_of_what_it_replaces_and_needs_leave_to_write_it(alice: Client, folder: Folder) -> None:
+    folder.file("private", b"before", mode=0o600)
+    folder.file("fixed", b"before", mode=0o444)
+    folder.folder("folder")
+
+    def put(name: str) -> Response:
+        return alice.post("/utilities/upload", data={"targetPath": folder.path}, files={"file": (name, b"after")})
+
+    assert put("private").status_code == 201
+    assert (Path(folder.path, "private").read_bytes(), Path(folder.path, "private").stat().st_mode) == (b"after", 0o100600)
+    failed(put("fixed"), op="upload", header=DENIED, error="Permission denied")
+    failed(put("folder"), op="upload", header=A_FOLDER, error="Is a directory")
+    failed(put(".."), op="upload", header=A_FOLDER, error="Is a directory")
+    assert Path(folder.path, "fixed").read_bytes() == b"before"
+    assert sorted(entry.name for entry in Path(folder.path).iterdir()) == ["fixed", "folder", "private"]
+
+
+def test_a_client_that_leaves_amid_its_upload_leaves_nothing(site: Site, alice: Client, folder: Folder) -> None:
+    alice.get("/utilities/whoami")
+    headers = {"Authorization": str(alice.headers["Authorization"]), "X-Machine-Name": str(alice.headers["X-Machine-Name"])}
+    form = Request("POST", site.url, data={"targetPath": folder.path}, files={"file": ("file", bytes(LIMIT))}, headers=headers).prepare()
+    assert isinstance(form.body, bytes)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in form.headers.items())
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    for sent in (len(form.body) // 2, len(form.body) - 100):  # the form ends within the last 60 bytes
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"POST /utilities/upload HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode() + form.body[:sent])
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.makefile("rb").read()
+        assert not answer or int(answer.split()[1]) == 400
+    assert alice.get("/utilities/whoami").status_code == 200
+    assert list(Path(folder.path).iterdir()) == []
+    assert list(site.redis().scan_iter("blob:*")) == []
+
+
+def test_a_client_that_leaves_amid_its_download_leaves_nothing(site: Site, alice: Client, folder: Folder) -> None:
+    path = folder.file("file", bytes(LIMIT))
+    with alice.get("/utilities/download", params={"sourcePath": path}, stream=True) as answer:
+        assert (answer.status_code, answer.headers["Content-Length"]) == (200, str(LIMIT))
+        assert len(answer.raw.read(1000)) == 1000
+        alice.close()
+    eventually(lambda: not list(site.redis().scan_iter("blob:*")))
+
+
+def test_a_file_that_grows_amid_its_download_is_had_as_far_as_it_came(alice: Client, folder: Folder) -> None:
+    path = folder.file("log", b"line\n" * 1000)
+    with Path(path).open("ab") as log, ThreadPoolExecutor(1) as pool:
+        over = threading.Event()
+
+        def grow() -> None:
+            while not over.wait(0.001):
+                log.write(b"line\n" * 100)
+                log.flush()
+
+        growing = pool.submit(grow)
+        found = [alice.get("/utilities/download", params={"sourcePath": path}) for _ in range(20)]
+        over.set()
+        growing.result()
+    assert {answer.status_code for answer in found} == {200}
+    assert all(answer.content == b"line\n" * (len(answer.content) // 5) for answer in found)
+    sizes = [len(answer.content) for answer in found]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 5000
 
 
 def test_the_folders_of_an_upload_s_file_name_are_dropped(alice: Client, folder: Folder) -> None:

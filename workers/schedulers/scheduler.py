@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from schemas.cluster import Node, Partition, Reservation
 from schemas.compute import AccountedJob, JobRequest, Submitted
 from workers.host import Command
+from workers.streams import Source
 
-_WRITTEN_ONCE_STARTED = ("PENDING", "CONFIGURING")
+WRITTEN_ONCE_STARTED: Final = ("PENDING", "CONFIGURING")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Queued:
     @property
     def has_output(self) -> bool:
         """Whether the job may have written anything yet."""
-        return self.state not in _WRITTEN_ONCE_STARTED
+        return self.state not in WRITTEN_ONCE_STARTED
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Submission:
     receipts: str
     folder: str
     script: str
-    content: bytes | None
+    content: Source | None
     request: JobRequest
     options: Sequence[str]
 
@@ -84,3 +85,6 @@ class Scheduler(Protocol):
 
     def reservations(self) -> Command[list[Reservation]]:
         """All reservations."""
+
+    def ping(self) -> Command[bool]:
+        """Whether the workload manager is there; a failure of the command means no."""

@@ -1,23 +1,31 @@
-"""Slurm: each function is a command together with the reading of its output.
+"""Slurm: each function is a command together with the reading of its output."""
 
-Fields are separated by a token that nobody can guess, since job names may hold any character.
-"""
-
-import posixpath
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
+from typing import TypeVar
 
-from schemas.compute import AccountedJob, Submitted
+from pydantic import ValidationError
+
+from schemas.cluster import Node, Partition, Reservation
+from schemas.compute import JobRequest, Submitted
 from schemas.errors import CommandFailed, FirecrestError, StillUnderWay
 from workers.failures import failure
 from workers.host import Command
-from workers.schedulers.scheduler import Queued, Submission, Tails
+from workers.schedulers.job_ids import listed
+from workers.schedulers.sacct import accounting
+from workers.schedulers.scheduler import Submission
+from workers.schedulers.scontrol import records
+from workers.schedulers.squeue import queue
+from workers.streams import Source
+
+__all__ = ["accounting", "cancel", "nodes", "partitions", "queue", "reservations", "submit"]
 
 _STILL_SUBMITTING = 75
-_NONE = "(null)"
-_WIDEST = 10  # of the numbers in file names, says sbatch(1)
+
+T = TypeVar("T")
 
 
 # Runs at most one sbatch per receipts folder however often it is called: a constant program, its data are arguments and
@@ -65,14 +73,23 @@ timeout 10 scontrol show job "$id" 2>&1 || :
 def submit(job: Submission) -> Command[Submitted]:
     """Submit once, whatever happens: a repeated call finds the receipt of the first."""
     mark = secrets.token_hex(16)
-    account = [f"--account={job.request.account}"] if job.request.account else []
-    sbatch = ["sbatch", *account, f"--chdir={job.folder}", *job.options, "--", job.script]
+    sbatch = ["sbatch", *_asked(job.request), f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
-    stdin = variables + (job.content or b"")
+    script = job.content or Source(0, tuple)
+    stdin = Source(len(variables) + script.size, lambda: chain((variables,), script.pieces()))
     given = "0" if job.content is None else "1"
-    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(len(stdin)))
+    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(stdin.size))
     words = ("sh", "-c", _SUBMIT, "sh", *facts, *sbatch)
     return Command(words, partial(_submitted, mark=mark), stdin=stdin, repeatable=True, fails=_refused)
+
+
+_OTHER_NAMES = {"memory": "mem"}
+
+
+def _asked(request: JobRequest) -> list[str]:
+    """What the caller asks for, as words for sbatch, which heeds them more than what the script says."""
+    asked = {name: value for name in JobRequest.model_fields if name != "env" and (value := getattr(request, name)) is not None}
+    return [f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}={value}" for name, value in asked.items()]
 
 
 def _submitted(stdout: bytes, *, mark: str) -> Submitted:
@@ -100,64 +117,9 @@ def _refused(code: int, message: str) -> FirecrestError:
     return CommandFailed(message) if "sbatch" in message else failure(code, message)
 
 
-_QUEUE = ("JobArrayID", "Partition", "Name", "UserName", "State", "StartTime", "TimeUsed", "TimeLeft", "NumNodes", "ReasonList")
-_SHOWN = ("jobid", "partition", "name", "user", "state", "start_time", "time", "time_left", "nodes", "nodelist")
-_FILES = ("Command", "STDOUT", "STDERR", "JobID", "ArrayJobID", "ArrayTaskID")
-
-
-def _whole_arrays(ids: str) -> str:
-    # squeue prints 5_[1-3] for tasks that wait together, but neither it nor sacct takes it
-    return re.sub(r"_\[[\d-]+\]", "", ids)
-
-
-def _separator() -> str:
-    # squeue --Format takes leading digits for the width of the field
-    return secrets.choice("abcdef") + secrets.token_hex(8)[1:]
-
-
-def queue(*, ids: str | None, user: str | None, tails: Tails | None) -> Command[list[Queued]]:
-    """The jobs in the queue, of one user and with these ids if given."""
-    separator = _separator()
-    words = ["squeue", "--noheader", f"--Format={','.join(f'{field}:{separator}' for field in (*_QUEUE, *_FILES))}"]
-    words += [f"--user={user}"] if user else []
-    words += [f"--jobs={_whole_arrays(ids)}"] if ids else []
-    return Command(tuple(words), partial(_queued, separator=separator), repeatable=True)
-
-
-def _queued(stdout: bytes, *, separator: str) -> list[Queued]:
-    return [_job(record) for record in _records(stdout, separator, len(_QUEUE) + len(_FILES))]
-
-
-def _job(record: list[str]) -> Queued:
-    queue_fields, (script, stdout, stderr, job_id, array_id, array_task) = record[: len(_QUEUE)], record[len(_QUEUE) :]
-    shown = dict(zip(_SHOWN, queue_fields, strict=True))
-    known = {"A": array_id if array_task.isdigit() else job_id, "a": array_task, "j": job_id, "J": job_id}
-    known |= {"u": shown["user"], "x": shown["name"]}
-    script = "" if script == _NONE else script
-    return Queued(**shown, script=script, stdout=_filled(stdout, known), stderr=_filled(stderr, known))
-
-
-def _filled(path: str, known: dict[str, str]) -> str:
-    """A file name with the patterns of sbatch(1) filled in, as far as squeue tells them."""
-    if path == _NONE:
-        return ""
-    folder, name = posixpath.split(path)
-    if known["a"].isdigit() and name == f"slurm-{known['j']}.out":
-        return posixpath.join(folder, f"slurm-{known['A']}_{known['a']}.out")
-
-    def value(match: re.Match[str]) -> str:
-        width, letter = match.groups()
-        if letter == "%":
-            return "%"
-        found = known.get(letter)
-        return match[0] if found is None else found.zfill(min(int(width or 0), _WIDEST)) if found.isdigit() else found
-
-    return re.sub(r"%(\d{0,9})([a-zA-Z%])", value, path)
-
-
 def cancel(ids: str) -> Command[str]:
     """Cancel jobs; what scancel says of it."""
-    words = ("sh", "-c", 'scancel -v -- "$@" 2>&1', "sh", *ids.split(","))
+    words = ("sh", "-c", 'scancel -v -- "$@" 2>&1', "sh", *listed(ids))
     return Command(words, _cancelled, repeatable=True, fails=_uncancelled)
 
 
@@ -168,46 +130,62 @@ def _cancelled(stdout: bytes) -> str:
     return said
 
 
+_NOT_ALLOWED = 210
+
+
 def _uncancelled(code: int, message: str) -> FirecrestError:
     return CommandFailed("User does not have permission to cancel job" if code == _NOT_ALLOWED else message)
 
 
-_NOT_ALLOWED = 210
-
-_ACCOUNTING = ("jobid", "partition", "jobname", "user", "state", "start", "cputime", "end", "nnodes", "nodelist", "exitcode", "elapsed")
-
-
-def accounting(*, ids: str, start: str, end: str) -> Command[list[AccountedJob]]:
-    """The jobs in the accounting records."""
-    separator = _separator()
-    words = ["sacct", "-X", "--noheader", "--parsable", f"--delimiter={separator}", f"--format={','.join(_ACCOUNTING)}"]
-    options = {"--jobs": _whole_arrays(ids), "--starttime": start, "--endtime": end}
-    words += [f"{option}={value}" for option, value in options.items() if value]
-    return Command(tuple(words), partial(_accounted, separator=separator), repeatable=True)
+def nodes(names: Sequence[str]) -> Command[list[Node]]:
+    """The nodes of these names, all when there are none."""
+    return _shown("nodes", *(("--", ",".join(names)) if names else ()), reading=_node)
 
 
-def _accounted(stdout: bytes, *, separator: str) -> list[AccountedJob]:
-    return [_account(dict(zip(_ACCOUNTING, record, strict=True))) for record in _records(stdout, separator, len(_ACCOUNTING))]
+def partitions() -> Command[list[Partition]]:
+    """All partitions."""
+    return _shown("partitions", reading=Partition.model_validate)
 
 
-def _account(record: dict[str, str]) -> AccountedJob:
-    return AccountedJob(
-        **{name: record[name] for name in ("jobid", "partition", "user", "state", "nodelist")},
-        name=record["jobname"],
-        start_time=record["start"],
-        time=record["cputime"],
-        cpu_time=record["cputime"],
-        elapsed_time=record["elapsed"],
-        termination_time=record["end"],
-        time_left=record["end"],
-        nodes=record["nnodes"],
-        exit_code=record["exitcode"],
+def reservations() -> Command[list[Reservation]]:
+    """All reservations."""
+    return _shown("reservations", reading=_reservation)
+
+
+def _shown(*what: str, reading: Callable[[dict[str, str]], T]) -> Command[list[T]]:
+    def parse(stdout: bytes) -> list[T]:
+        try:
+            return [reading(record) for record in records(stdout)]
+        except ValidationError as wrong:
+            missing = ", ".join(str(error["loc"][0]) for error in wrong.errors())
+            raise CommandFailed(f"Slurm did not tell {missing} of {what[0]}") from None
+
+    words = ("env", "SLURM_TIME_FORMAT=standard", "scontrol", "--all", "--oneliner", "show", *what)
+    return Command(words, parse, repeatable=True, fails=_unshown)
+
+
+def _unshown(_: int, said: str) -> FirecrestError:
+    """What scontrol says, which it prints among the records of what there is."""
+    return CommandFailed("\n".join(line for line in said.splitlines() if not re.match(r"\w+Name=", line)))
+
+
+def _node(record: dict[str, str]) -> Node:
+    return Node(
+        node_name=record["NodeName"],
+        active_features=_split(record.get("ActiveFeatures"), ","),
+        partitions=_split(record.get("Partitions"), ","),
+        state=_split(record.get("State"), "+"),
     )
 
 
-def _records(stdout: bytes, separator: str, width: int) -> Iterator[list[str]]:
-    """Records of `width` fields, every field followed by the separator, every record by a newline."""
-    fields = stdout.decode(errors="replace").split(separator)
-    for start in range(0, len(fields) - width, width):
-        first, *others = fields[start : start + width]
-        yield [first.removeprefix("\n"), *others]
+def _reservation(record: dict[str, str]) -> Reservation:
+    return Reservation.model_validate({**record, "Features": _split(record.get("Features"), "&")})
+
+
+def _split(text: str | None, mark: str) -> list[str] | None:
+    return None if text is None else [] if text in ("", "(null)") else text.split(mark)
+
+
+def ping() -> Command[bool]:
+    """Whether a controller, the primary one or a backup, is up."""
+    return Command(("scontrol", "ping"), lambda stdout: b" is UP" in stdout, repeatable=True)

@@ -1,0 +1,95 @@
+"""Certificates for probes: whoever holds a worker's key gets in as the probe user of the settings, and as nobody else."""
+
+import time
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+
+from broker.grants import GrantVerifier
+from broker.tokens import TokenVerifier
+from schemas.errors import AccessDenied
+from schemas.grant import GrantError
+from schemas.settings import Settings
+from workers.certificates import UserKey
+from workers.delegation import Delegation
+
+CA, WORKER, API = (Ed25519PrivateKey.generate() for _ in range(3))
+KEY = UserKey()
+
+
+def system(name: str, probe_user: str) -> dict:
+    return {"name": name, "host": "localhost", "host_keys": ["none"], "probe_user": probe_user}
+
+
+SETTINGS = Settings.model_validate(
+    {
+        "systems": [system("probed", "prober"), system("unprobed", ""), system("careless", "root"), system("crooked", "-x")],
+        "issuers": [{"jwks_url": "http://127.0.0.1:9/none"}],
+        "broker": {"url": "redis://127.0.0.1:9"},
+        "keys": {"private": "/none", "public": "/none"},
+        "limits": {"certificate_seconds": 120},
+        "delegation": {"source_addresses": ["192.0.2.0/24"]},
+    }
+)
+DELEGATION = Delegation(
+    ca=CA,
+    opener=X25519PrivateKey.generate(),
+    worker=WORKER.public_key(),
+    grants=GrantVerifier(API.public_key()),
+    tokens=TokenVerifier(SETTINGS.issuers),
+    settings=SETTINGS,
+)
+
+
+def petition(key: Ed25519PrivateKey = WORKER, **claims: str | int) -> str:
+    """What a worker signs."""
+    asked = {"worker": "housekeeping.1", "public_key": KEY.public_line(), "at": int(time.time()), **claims}
+    return jwt.encode(asked, key, algorithm="EdDSA")
+
+
+def test_a_probe_enters_as_the_probe_user_like_any_user_does() -> None:
+    found = load_ssh_public_identity(DELEGATION.certify(petition(probe="probed")).encode())
+    assert isinstance(found, SSHCertificate)
+    found.verify_cert_signature()
+    assert found.valid_principals == [b"prober"]
+    assert found.key_id == b"firecrest user=prober task=probe worker=housekeeping.1"
+    assert (found.extensions, found.critical_options) == ({}, {b"source-address": b"192.0.2.0/24"})
+    assert found.valid_before - found.valid_after == 120
+
+
+def test_a_worker_cannot_choose_whom_a_probe_enters_as() -> None:
+    text = petition(probe="probed", user="fcalice", probe_user="fcalice", task_id="x", system="careless")
+    found = load_ssh_public_identity(DELEGATION.certify(text).encode())
+    assert isinstance(found, SSHCertificate)
+    assert found.valid_principals == [b"prober"]
+
+
+@pytest.mark.parametrize("name", ["unprobed", "elsewhere", "", "probed "])
+def test_what_has_no_probe_user_is_not_probed(name: str) -> None:
+    with pytest.raises(GrantError):
+        DELEGATION.certify(petition(probe=name))
+
+
+@pytest.mark.parametrize("name", ["careless", "crooked"])
+def test_denied_and_odd_users_are_not_let_in_as_probes_either(name: str) -> None:
+    with pytest.raises(AccessDenied):
+        DELEGATION.certify(petition(probe=name))
+
+
+@pytest.mark.parametrize("key", [API, CA, Ed25519PrivateKey.generate()])
+def test_only_enrolled_workers_probe(key: Ed25519PrivateKey) -> None:
+    with pytest.raises(GrantError, match="not a petition of an enrolled worker"):
+        DELEGATION.certify(petition(key, probe="probed"))
+
+
+def test_a_stale_petition_is_refused() -> None:
+    with pytest.raises(GrantError, match="stale"):
+        DELEGATION.certify(petition(probe="probed", at=int(time.time()) - 61))
+
+
+def test_a_petition_without_grant_and_probe_is_refused() -> None:
+    with pytest.raises(GrantError, match="not a grant"):
+        DELEGATION.certify(petition())
