@@ -59,11 +59,12 @@ class Scenery:
             "linkPath": lambda: f"{self._folder.path}/{next(self._numbers)}",
             "taskid": lambda: self._task_id,
             "X-Task-Id": lambda: self._task_id,
+            "name": lambda: {"/status/systems/{name}": "cluster"}.get(operation.route.path, "utilities"),
         }
         known = {
             "mode": "755", "owner": self._folder.user, "group": self._folder.user, "jobid": "1", "nodeName": "n1", "nodename": "n1",
-            "account": "projectb", "reservation": "hostile", "numberOfNodes": "1", "nodeType": "normal", "machine": "cluster",
-            "starttime": "2036-11-22T10:00:00", "endtime": "2036-11-22T11:00:00", "service": "utilities", "system": "cluster",
+            "account": "projectb", "reservation": "hostile", "numberOfNodes": "1", "nodeType": "normal", "system": "cluster",
+            "starttime": "2036-11-22T10:00:00", "endtime": "2036-11-22T11:00:00",
         }  # fmt: skip
         return makers.get(field.name, lambda: known.get(field.name, "1"))().encode()
 
