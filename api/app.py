@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, g, request
 from flask_restx import Api
+from gunicorn.http.errors import ParseException
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -47,6 +48,7 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         MAX_CONTENT_LENGTH=settings.limits.utilities_max_file_size * MEGABYTE + _SLACK,
     )
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     bearer = {"token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "Bearer <token>"}}
     api = Api(
         app,
@@ -73,7 +75,7 @@ def _with_its_body_read(response: Response) -> Response:
     # From those who did not show who they are no more is taken than any request may hold.
     strangers = response.status_code == Unauthorized.status
     body, left = request.environ["wsgi.input"], current_app.config["MAX_CONTENT_LENGTH"] if strangers else _MOST_DRAINED
-    with suppress(OSError):
+    with suppress(OSError, ParseException):
         while left > 0 and (chunk := body.read(_SLACK)):
             left -= len(chunk)
     return response

@@ -9,30 +9,42 @@ from flask_restx.model import SchemaModel
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from schemas.errors import kinds
 from schemas.operation import Course, Operation
 
 _MACHINE = {"description": "Name of the system", "type": "string"}
 _FAILURES = {
     "400": "The call is malformed, or failed on the system; a header tells the kind",
     "401": "No valid token",
+    "403": "The task is somebody else's",
     "404": "Not found, or not permitted",
     "413": "The request is too large",
+    "414": "The request line is too long",
     "429": "Too much is under way",
+    "431": "The headers are too long, or too many",
     "503": "The service cannot work just now",
 }
 
 
-class Swagger2(GenerateJsonSchema):
-    """JSON schema less what Swagger 2.0 lacks: values that may be null, alternatives, constants."""
+class Wire(GenerateJsonSchema):
+    """JSON schema of parameters: what is absent is not sent, and nobody can send null."""
 
     def nullable_schema(self, schema: Any) -> dict[str, Any]:
-        """A value or null."""
-        return {**self.generate_inner(schema["schema"]), "x-nullable": True}
+        """A value that may be left out."""
+        return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: Any) -> dict[str, Any]:
         """A value with a default, which is left out when it is null."""
         absent = schema.get("default", ...) is None
         return self.generate_inner(schema["schema"]) if absent else super().default_schema(schema)
+
+
+class Swagger2(Wire):
+    """JSON schema less what Swagger 2.0 lacks: values that may be null, alternatives, constants."""
+
+    def nullable_schema(self, schema: Any) -> dict[str, Any]:
+        """A value or null."""
+        return {**super().nullable_schema(schema), "x-nullable": True}
 
     def union_schema(self, schema: Any) -> dict[str, Any]:
         """Alternatives: the first stands for all."""
@@ -49,7 +61,7 @@ class Field:
     required: bool
 
 
-def fields(operation: type[Operation], generator: type[GenerateJsonSchema] = GenerateJsonSchema) -> Iterator[Field]:
+def fields(operation: type[Operation], generator: type[GenerateJsonSchema] = Wire) -> Iterator[Field]:
     """The parameters of an operation."""
     schema = operation.model_json_schema(schema_generator=generator)
     for name, field in schema.get("properties", {}).items():
@@ -178,4 +190,12 @@ def _openapi_answer(operation: type[Operation], schemas: dict[str, Any]) -> dict
 
 def _openapi_failures() -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Failure"}}}
-    return {status: {"description": text, "content": content} for status, text in _FAILURES.items()}
+    return {status: {"description": text, "headers": _headers(int(status)), "content": content} for status, text in _FAILURES.items()}
+
+
+def _headers(status: int) -> dict[str, Any]:
+    found: dict[str, str] = {}
+    for kind in kinds().values():
+        if kind.status == status and kind.header:
+            found.setdefault(kind.header, (kind.__doc__ or "").partition("\n")[0])
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in found.items()}

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from flask import request
+from gunicorn.http.errors import ParseException
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from werkzeug.datastructures import FileStorage, MultiDict
@@ -68,7 +69,7 @@ def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> A
 def _form() -> MultiDict[str, str]:
     try:
         return request.form
-    except OSError as wrong:
+    except (OSError, ParseException) as wrong:
         raise InvalidParameter("The body of the request cannot be read") from wrong
 
 

@@ -275,10 +275,11 @@ class ServiceUnavailable(FirecrestError):
     value = "2"
 
 
-def _kinds(root: type[FirecrestError]) -> dict[str, type[FirecrestError]]:
+def kinds(root: type[FirecrestError] = FirecrestError) -> dict[str, type[FirecrestError]]:
+    """Every kind of failure by its name."""
     found = {root.__name__: root}
     for kind in root.__subclasses__():
-        found |= _kinds(kind)
+        found |= kinds(kind)
     return found
 
 
@@ -289,4 +290,4 @@ def error_to_wire(error: FirecrestError) -> dict[str, str | None]:
 
 def error_from_wire(wire: dict[str, Any]) -> FirecrestError:
     """The error that `error_to_wire` wrote."""
-    return _kinds(FirecrestError)[wire["kind"]](wire["text"], says=wire["says"], description=wire["description"])
+    return kinds()[wire["kind"]](wire["text"], says=wire["says"], description=wire["description"])

@@ -4,11 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 _FORBIDDEN = re.compile(r"""[<>|;"'&\\()`\x00-\x1f]""")
-_JOB_ID = re.compile(r"\d{1,18}(?:\+\d{1,18}|_\d{1,18}|_\[\d{1,18}-\d{1,18}\])?", re.ASCII)
+_NUMBER = "[0-9]{1,18}"
+_ONE_JOB = rf"{_NUMBER}(\+{_NUMBER}|_{_NUMBER}|_\[{_NUMBER}-{_NUMBER}\])?"
+_JOB_ID = re.compile(_ONE_JOB)
 _SIGNED_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -81,12 +83,19 @@ def _job_ids(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(harmless)]
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def _shaped(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+Text = Annotated[str, AfterValidator(harmless), _shaped(r"""[^<>|;"'&\\()`\u0000-\u001f]+""")]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(json_schema_extra={"type": "boolean"})]
 Presence = Annotated[bool, BeforeValidator(lambda value: value is not False)]
-Count = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else _count(str(value)))]
-JobId = Annotated[str, AfterValidator(job_id)]
-JobIds = Annotated[str, AfterValidator(_job_ids)]
+Count = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else _count(str(value))), WithJsonSchema(_COUNT)]
+JobId = Annotated[str, AfterValidator(job_id), _shaped(_ONE_JOB)]
+JobIds = Annotated[str, AfterValidator(_job_ids), _shaped(f"{_ONE_JOB}(,{_ONE_JOB})*")]
 Absent = BeforeValidator(_absent)
 
 

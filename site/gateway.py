@@ -34,7 +34,7 @@ def _api(site: Site) -> Program:
         "--limit-request-line",
         "8190",
         "--worker-class",
-        "gthread",
+        "api.server.Worker",
         "--workers",
         "2",
         "--threads",

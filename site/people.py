@@ -30,6 +30,7 @@ PEOPLE = (
     Person("bob", "fcbob", accounts=("projectb",)),
     Person("carol", "fccarol"),
     Person("dave", "fcdave", accounts=("projecta",), operator=True),
+    Person("mallory", "fcmallory", accounts=("projectb",)),
     Person("nobody", "nosuchuser", ours=False),
     Person("root", "root", ours=False),
 )

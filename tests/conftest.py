@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,14 @@ STATE = Path(os.environ.get("FIRECREST_TEST_SITE", ROOT / ".site-test"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long runs are asked for."""
     parser.addoption("--faults-long", action="store_true", help="run the long forms of the tests in tests/faults")
+    parser.addoption("--hostile-whole", action="store_true", help="send every hostile value through every field, not each its share")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Figures that tests have recorded are shown at the end."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +49,12 @@ def alice(site: Site) -> Client:
 def bob(site: Site) -> Client:
     """Another user."""
     return Client(site, "bob")
+
+
+@pytest.fixture(scope="session")
+def mallory(site: Site) -> Client:
+    """A user who means harm; nobody else relies on their home and their jobs."""
+    return Client(site, "mallory")
 
 
 @pytest.fixture(scope="session")

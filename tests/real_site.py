@@ -48,7 +48,7 @@ class Site:
         return Redis.from_url(self.facts["urls"]["redis"])
 
     def token(self, client: str) -> str:
-        """A fresh access token for one of its clients: alice, bob, carol, dave, nobody, root."""
+        """A fresh access token for one of its clients: alice, bob, carol, dave, mallory, nobody, root."""
         known = self.facts["clients"][client]
         form = {"grant_type": "client_credentials", "client_id": known["id"], "client_secret": known["secret"]}
         answer = requests.post(self.facts["urls"]["token"], data=form, timeout=10)
@@ -89,10 +89,15 @@ class Client(requests.Session):
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
         """A request to a path of the API, with a token that has some time left."""
+        self.authorization()
+        return super().request(method, self.site.url + url, **{"timeout": 60, **options})
+
+    def authorization(self) -> str:
+        """The header of that name, with a token that has some time left."""
         if time.monotonic() > self._old_at:
             self.headers["Authorization"] = f"Bearer {self.site.token(self.client)}"
             self._old_at = time.monotonic() + 120
-        return super().request(method, self.site.url + url, **{"timeout": 60, **options})
+        return str(self.headers["Authorization"])
 
     def task(self, ticket: requests.Response, *, seconds: float = 30) -> dict[str, Any]:
         """The task that an answer names, once it is final."""
