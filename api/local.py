@@ -16,6 +16,7 @@ from schemas.tasks import OneTask, Tasks
 
 VERSION = "1.16.6+celery.0.1"
 _MISSED_PERIODS = 3
+_SCHEDULERS = {"slurm": "Slurm", "gridengine": "Grid Engine"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _parameter(name: str, value: Any, unit: str, description: str) -> Parameter:
 
 
 def _schedulers(settings: Settings) -> str:
-    return ", ".join(sorted({system.scheduler.capitalize() for system in settings.systems}))
+    return ", ".join(sorted({_SCHEDULERS[system.scheduler] for system in settings.systems}, reverse=True))
 
 
 def _filesystems(settings: Settings) -> list[dict[str, Any]]:

@@ -125,6 +125,7 @@ _TEXT = WithJsonSchema({"type": "string"})
 _ENVIRONMENT_REFUSAL = Refusal("Failed to submit job", status=404)
 _ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of environment variables for the job")
 
+
 class JobRequest(Operation):
     """What a job may ask for, whatever its script says: one field per common option of sbatch."""
 
@@ -270,9 +271,14 @@ _TIME_FORMATS = (
 
 
 def _moment(text: str) -> str:
-    if text and not any(_is(harmless(text), form) for form in _TIME_FORMATS):
+    if text and not time_format(harmless(text)):
         raise saying(f"'{text}' is not a valid time format")
     return text
+
+
+def time_format(text: str) -> str | None:
+    """The format, as strptime knows it, in which a text is a moment."""
+    return next((form for form in _TIME_FORMATS if _is(text, form)), None)
 
 
 def _is(text: str, form: str) -> bool:

@@ -56,13 +56,14 @@ def _qmaster(site: Site) -> Program:
 
 
 def _execd(site: Site) -> Program:
+    environment = [f"{name}={value}" for name, value in {**site.gridengine, "SGE_ND": "1", "PATH": PATH}.items()]
     usable = re.compile(r"^\S+@\S+ +\S+ +\S+ +\S+ +lx-amd64 *$", re.MULTILINE)  # no state, such as "au", in the last column
     return Program(
         "sge_execd",
-        (*_among(site), str(BIN / "sge_execd")),
+        # jobs inherit its environment: it has none but what it needs
+        (*_among(site), "env", "-i", *environment, str(BIN / "sge_execd")),
         ready=lambda: len(usable.findall(output(*_commands(site), "qstat", "-f", environment=site.gridengine))) == len(QUEUES),
         after=("sge_qmaster",),
-        environment={**site.gridengine, "SGE_ND": "1", "PATH": PATH},
         stop_seconds=1,
     )
 
@@ -128,8 +129,8 @@ def _make_cell(site: Site, root: Path) -> None:
     run("chown", "-R", f"{ADMIN}:{ADMIN}", str(root))
     _spool(site, "spoolinit", "classic", "libspoolc", f"{common};{spool / 'qmaster'}", "init")
     _spool(site, "spooldefaults.bin", "configuration", str(root / "configuration"))
-    for kind, folder in (("complexes", "centry"), ("usersets", "usersets")):
-        _spool(site, "spooldefaults.bin", kind, str(SHARE / "util" / "resources" / folder))
+    for kind, resource in (("complexes", "centry"), ("usersets", "usersets")):
+        _spool(site, "spooldefaults.bin", kind, str(SHARE / "util" / "resources" / resource))
     for kind, names in (("adminhosts", (HOST,)), ("managers", ("root", ADMIN)), ("operators", ("root", ADMIN))):
         _spool(site, "spooldefaults.bin", kind, *names)
 
@@ -195,21 +196,23 @@ def _settle_cell(site: Site) -> None:
             for name, text in objects.items():
                 _configure(site, option, name, text)
         _configure(site, "-as", HOST)
+        run(*_commands(site), "qconf", "-au", ",".join(_members()["people"]), "arusers", environment=site.gridengine)
         done.touch()
 
 
 def _objects(site: Site) -> dict[str, dict[str, str]]:
     """What a cell is made of, by the option of qconf that adds it, in the order in which it can be added."""
-    none = dict.fromkeys(("user_lists", "xuser_lists"), "NONE")
-    members = {project: [person.user for person in PEOPLE if project in person.accounts] for project in _projects()}
-    lists = {**members, "people": sorted({user for users in members.values() for user in users})}
+    none, share = dict.fromkeys(("user_lists", "xuser_lists"), "NONE"), dict.fromkeys(("fshare", "oticket"), "0")
+    lists = _members()
     host = {"hostname": HOST, "load_scaling": "NONE", "complex_values": "slots=20", **none, "projects": "NONE", "xprojects": "NONE"}
     scheduling = {"schedule_interval": "0:0:1", "job_load_adjustments": "NONE", "load_adjustment_decay_time": "0:0:0"}
     scheduling |= {"flush_submit_sec": "1", "flush_finish_sec": "1", "queue_sort_method": "seqno"}
     return {
         "-Msconf": {"scheduler": _changed(_shown(site, "-ssconf"), scheduling)},
-        "-Au": {name: _lines({"name": name, "type": "ACL", "fshare": "0", "oticket": "0", "entries": ",".join(lists[name])}) for name in lists},
-        "-Aprj": {name: _lines({"name": name, "oticket": "0", "fshare": "0", "acl": name, "xacl": "NONE"}) for name in members},
+        "-Au": {
+            name: _lines({"name": name, "type": "ACL", "fshare": "0", "oticket": "0", "entries": ",".join(lists[name])}) for name in lists
+        },
+        "-Aprj": {name: _lines({**share, "name": name, "acl": name, "xacl": "NONE"}) for name in lists if name != "people"},
         "-Ae": {"host": _lines({**host, "usage_scaling": "NONE", "report_variables": "NONE"})},
         "-Ahgrp": {"hosts": _lines({"group_name": "@allhosts", "hostlist": HOST})},
         "-Ap": {"smp": _lines(_parallel_environment() | none)},
@@ -217,8 +220,11 @@ def _objects(site: Site) -> dict[str, dict[str, str]]:
     }
 
 
-def _projects() -> dict[str, None]:
-    return dict.fromkeys(account for person in PEOPLE for account in person.accounts)
+def _members() -> dict[str, list[str]]:
+    """The users of each project, and all who may submit."""
+    projects = dict.fromkeys(account for person in PEOPLE for account in person.accounts)
+    members = {project: [person.user for person in PEOPLE if project in person.accounts] for project in projects}
+    return {**members, "people": [person.user for person in PEOPLE if person.accounts]}
 
 
 def _parallel_environment() -> dict[str, str]:
