@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.real_site import Client, Site, eventually, not_here
+from tests.systems import SYSTEMS, System
 
 ROOT = Path(__file__).parent.parent
 __all__ = ["Client", "Site", "eventually"]
@@ -46,3 +47,9 @@ def bob(site: Site) -> Client:
 def carol(site: Site) -> Client:
     """A user who may log in but not submit."""
     return Client(site, "carol")
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, site: Site) -> System:
+    """The system with Slurm, or the one that the test names."""
+    return SYSTEMS[getattr(request, "param", "slurm")](site)

@@ -16,6 +16,7 @@ from workers.schedulers.gridengine.options import options
 from workers.schedulers.scheduler import Queued, Submission, Tails
 
 _ID = re.compile(r"(\d+)(?:_(\d+)|_\[(\d+-\d+)\])?", re.ASCII)
+_EACH = re.compile(r":1(?!\d)")
 _NO_END = 2**31
 _DENIED = "you do not have the necessary privileges"
 _REASONED = ("PENDING", "FAILED")
@@ -122,7 +123,7 @@ def job_id(number: str, tasks: str) -> str:
     """The id of a job, of a task of it, or of several tasks that wait together."""
     if not tasks or tasks == "0":
         return number
-    return f"{number}_{tasks}" if tasks.isdigit() else f"{number}_[{tasks}]"
+    return f"{number}_{tasks}" if tasks.isdigit() else f"{number}_[{re.sub(_EACH, '', tasks)}]"
 
 
 def ran_for(record: dict[str, str], now: str) -> int:

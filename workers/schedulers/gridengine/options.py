@@ -17,6 +17,7 @@ _MEMORY = re.compile(r"(\d+)([KMGT]?)B?", re.ASCII | re.IGNORECASE)
 _MEBIBYTES = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 _ARRAY = re.compile(r"(\d+(?:-\d+(?::\d+)?)?)(?:%(\d+))?", re.ASCII)
 _DEPENDENCY = re.compile(r"afterany((?::\d+)+)", re.ASCII)
+_LONGEST_VARIABLE = 9999  # the shepherd of 8.1.9 cuts the rest off
 _BEGIN = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 
 
@@ -130,8 +131,10 @@ def _array(request: JobRequest) -> Iterator[str]:
 
 
 def _variables(request: JobRequest) -> Iterator[str]:
-    for name in request.env:
+    for name, value in request.env.items():
         if name.startswith("SGE_"):
             raise unsupported("env", f"cannot set {name}, which is Grid Engine's own")
+        if len(re.sub(r"[\n\\]", "xx", f"{name}={value}").encode()) > _LONGEST_VARIABLE:
+            raise unsupported("env", f"of Grid Engine has at most {_LONGEST_VARIABLE} bytes for NAME=value; {name} is longer")
     if request.env:
         yield from ("-v", ",".join(request.env))
