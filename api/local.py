@@ -118,7 +118,7 @@ def _parameter(name: str, value: Any, unit: str, description: str) -> Parameter:
 
 
 def _schedulers(settings: Settings) -> str:
-    return ", ".join(sorted({_SCHEDULERS[system.scheduler] for system in settings.systems}, reverse=True))
+    return ", ".join(dict.fromkeys(_SCHEDULERS[system.scheduler] for system in settings.systems))
 
 
 def _filesystems(settings: Settings) -> list[dict[str, Any]]:

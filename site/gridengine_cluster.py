@@ -49,7 +49,7 @@ def _qmaster(site: Site) -> Program:
         after=("munged",),
         # SGE_ND: do not leave the foreground
         environment={**site.gridengine, "SGE_ND": "1", "PATH": PATH},
-        stop_seconds=1,  # it would take nine, and keeps everything on disk at all times
+        stop_seconds=1,  # it would take nine, and keeps all but the next number on disk at all times
         prepare=lambda: _prepare_cell(site),
         settle=lambda: _settle_cell(site),
     )
@@ -105,6 +105,16 @@ def _prepare_cell(site: Site) -> None:
         place.write_text(f"{line}\n")
         shutil.chown(place, ADMIN)
     (root / "spool" / "qmaster" / "lock").unlink(missing_ok=True)
+    _count_on(root)
+
+
+def _count_on(root: Path) -> None:
+    """Have numbers of jobs go on where they ended: a master that was killed knows them as of some seconds before."""
+    records, counter = root / "default" / "common" / "accounting", root / "spool" / "qmaster" / "jobseqnum"
+    if records.exists():
+        numbers = [int(line.split(":")[5]) for line in records.read_text().splitlines() if line.count(":") > 40]
+        counter.write_text(f"{max([int(counter.read_text() if counter.exists() else 0), *numbers]) + 1}\n")
+        shutil.chown(counter, ADMIN)
 
 
 def _names() -> list[str]:

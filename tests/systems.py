@@ -202,8 +202,11 @@ class GridEngine(System):
         return [(row[3], row[31]) for row in self._records() if row[5] in jobs]
 
     def submitted(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Name and id of all jobs of these names that have ended; none of those who ask goes on running."""
-        return [(row[4], row[5]) for row in self._records() if row[4] in names]
+        """Name and id of all jobs of these names that ever were."""
+        listed = self.site.gridengine("qstat", "-u", "*", "-xml")
+        queued = re.findall(r"<JB_job_number>(\d+)</JB_job_number>.*?<JB_name>([^<]*)</JB_name>", listed, re.DOTALL)
+        found = {(name, number) for number, name in queued} | {(row[4], row[5]) for row in self._records()}
+        return [(name, number) for name, number in found if name in names]
 
     def _records(self) -> list[list[str]]:
         file = Path(self.site.facts["gridengine"]["SGE_ROOT"], "default", "common", "accounting")

@@ -32,9 +32,9 @@ def _tidied(system: System) -> Iterator[None]:
     system.cancel_all("fcalice")
 
 
-def run(site: Site, command: Command[T], *, user: str = "fcalice") -> T:
-    """What a command of the scheduler says on the system, run as a user."""
-    return command.read(Finished(0, site.gridengine("sh", "-c", command.line(), user=user).encode(), b""))
+def run(site: Site, command: Command[T]) -> T:
+    """What a command of the scheduler says on the system."""
+    return command.read(Finished(0, site.gridengine("sh", "-c", command.line(), user="fcalice").encode(), b""))
 
 
 def task(client: Client, script: str, **form: str) -> dict[str, Any]:
@@ -182,16 +182,12 @@ def test_advance_reservations_are_listed_and_jobs_run_in_them(site: Site, system
         site.gridengine("qrdel", number, user="fcalice")
 
 
-def test_without_its_master_the_failure_is_told_in_grid_engine_s_words(site: Site, system: System, alice: Client) -> None:
-    site.supervisor("stop", "sge_qmaster")
-    try:
-        for ticket in (alice.get("/compute/jobs"), alice.post("/compute/jobs", files={"file": ("job.sh", b"#!/bin/sh\n")})):
-            final = alice.task(ticket)
-            assert final["status"] == "400"
-            assert "unable to send message to qmaster" in final["data"]
-    finally:
-        site.supervisor("start", "sge_qmaster")
-    eventually(lambda: alice.task(alice.get("/compute/jobs"))["status"] == "200")
+@pytest.mark.parametrize("command", [gridengine.queue(ids=None, user=None, tails=None), gridengine.accounting(ids="", start="", end="")])
+def test_without_its_master_the_failure_is_told_in_grid_engine_s_words(site: Site, command: Command[Any]) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        site.gridengine("env", "SGE_QMASTER_PORT=1", "sh", "-c", command.line(), user="fcalice")
+    with pytest.raises(CommandFailed, match="unable to send message to qmaster using port 1"):
+        command.read(Finished(failed.value.returncode, b"", failed.value.stderr.encode()))
 
 
 def test_nobody_becomes_somebody_else_by_saying_so(site: Site, system: System) -> None:
