@@ -80,7 +80,19 @@ class Site:
         environment = {**self.facts["gridengine"], "PATH": "/usr/lib/gridengine:/usr/bin:/bin:/usr/sbin:/sbin"}
         daemon = Path(environment["SGE_ROOT"], "spool", "qmaster", "qmaster.pid").read_text().strip()
         done = subprocess.run(
-            ["nsenter", f"--target={daemon}", "--mount", "--uts", "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *words],
+            [
+                "nsenter",
+                f"--target={daemon}",
+                "--mount",
+                "--uts",
+                "--root",
+                "--wd",
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={user}",
+                "--init-groups",
+                *words,
+            ],
             capture_output=True,
             text=True,
             check=check,
