@@ -62,7 +62,7 @@ def test_the_deployment_tells_what_it_is(client: Any, system: str) -> None:
     assert values["UTILITIES_TIMEOUT"] == ("5", "seconds")
     assert values["WORKLOAD_MANAGER"] == ("Slurm, Grid Engine", "")
     assert Version(values["FIRECREST_VERSION"][0]) >= Version("1.16.0")
-    assert values["FILESYSTEMS"][0] == [{"system": system, "mounted": ["/home"]}]
+    assert values["FILESYSTEMS"][0] == [{"system": name, "mounted": ["/home"]} for name in (system, "ridge")]
 
 
 def test_the_caller_is_known_with_and_without_a_system(client: Any, make: Callable[..., Any], system: str) -> None:
