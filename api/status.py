@@ -25,6 +25,7 @@ from schemas.status import (
 )
 
 _MISSED_PERIODS = 3
+_SCHEDULERS = {"slurm": "Slurm", "gridengine": "Grid Engine"}
 _API = "tasks"  # the one service that no worker performs
 _QUEUED = (*SERVICES, "delegation")
 
@@ -133,7 +134,7 @@ def _parameter(name: str, value: Any, unit: str, description: str) -> Parameter:
 
 
 def _schedulers(settings: Settings) -> str:
-    return ", ".join(sorted({system.scheduler.capitalize() for system in settings.systems}))
+    return ", ".join(dict.fromkeys(_SCHEDULERS[system.scheduler] for system in settings.systems))
 
 
 def _filesystems(settings: Settings) -> list[dict[str, Any]]:

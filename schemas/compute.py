@@ -280,9 +280,14 @@ _TIME_FORMATS = (
 
 
 def _moment(text: str) -> str:
-    if text and not any(_is(harmless(text), form) for form in _TIME_FORMATS):
+    if text and not time_format(harmless(text)):
         raise saying(f"'{text}' is not a valid time format")
     return text
+
+
+def time_format(text: str) -> str | None:
+    """The format, as strptime knows it, in which a text is a moment."""
+    return next((form for form in _TIME_FORMATS if _is(text, form)), None)
 
 
 def _is(text: str, form: str) -> bool:

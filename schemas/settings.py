@@ -27,16 +27,17 @@ class System(Section):
     host: str = Field(description="Name or address of its SSH server")
     port: int = Field(22, description="Port of its SSH server")
     host_keys: tuple[str, ...] = Field(description="Its public host keys, as in known_hosts; no other is accepted", min_length=1)
-    scheduler: Literal["slurm"] = Field("slurm", description="Its workload manager")
+    scheduler: Literal["slurm", "gridengine"] = Field("slurm", description="Its workload manager")
     job_root: str = Field("/home", description="Job folders are <job_root>/<user>/firecrest/<task id>")
     filesystems: tuple[Filesystem, ...] = Field((), description="File systems, for /status")
     probe_user: str = Field(
         "", description="Unprivileged account of the service's own, which probes file systems and scheduler; none when empty"
     )
-    sbatch_options: tuple[str, ...] = Field((), description="Words put before the script on every sbatch command line")
     reservation_command: tuple[str, ...] = Field(
         (), description="The site's own command for reservations, in words, in place of the scheduler's (operations.md)"
     )
+    sbatch_options: tuple[str, ...] = Field((), description="Words put before the script on every sbatch or qsub command line")
+    parallel_environment: str = Field("smp", description="Grid Engine's parallel environment that gives a job several slots on one node")
     sessions_per_connection: int = Field(7, ge=1, description="Below the server's MaxSessions, which frees a slot late")
     connections_per_user: int = Field(2, ge=1, description="SSH connections one user may have from one worker process")
 

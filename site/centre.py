@@ -12,16 +12,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 import ceph_cluster
 import facts
 import gateway
+import gridengine_cluster
 import issuer
 import leftovers
 import people
 import redis_server
 import slurm_cluster
 import ssh_server
-from commands import output, run
+from commands import run
 from documents import write_documents
 from facts import Site
-from folders import held
+from folders import held, removed
 from layout import REPOSITORY, SITES, Layout
 from program import Program
 from rendering import render
@@ -76,7 +77,8 @@ class Centre:
                 self._layout.link.unlink()
             if not any(SITES.iterdir()):
                 people.remove_users()
-                ssh_server.remove_separation()
+                removed(ssh_server.SEPARATION)
+                removed(gridengine_cluster.MUNGE)
                 SITES.rmdir()
 
     def rotate_issuer_key(self) -> str:
@@ -117,7 +119,8 @@ class Centre:
             leftovers.end(leftovers.leftovers(site))
         facts.write_down(site)
         render(site)
-        ssh_server.make_host_key(site)
+        for name in ("host", "ridge"):
+            ssh_server.make_host_key(site, name)
         run(sys.executable, "-m", "broker.keys", str(layout.keys / "private"), str(layout.keys / "public"), directory=REPOSITORY)
         write_documents(site)
         return site
@@ -162,18 +165,18 @@ class Centre:
 
     def _cancel_jobs(self, site: Site) -> None:
         """Cancel all jobs and wait a little: their steps would outlive the daemons."""
-        if self._supervisor.state("slurmctld") != "RUNNING":
-            return
-        jobs = output("squeue", "-h", "-o", "%A", environment=site.slurm).split()
-        if jobs:
-            output("scancel", *jobs, environment=site.slurm)
+        clusters = {"slurmctld": slurm_cluster, "sge_qmaster": gridengine_cluster}
+        states = self._supervisor.states()
+        running = [cluster for name, cluster in clusters.items() if states.get(name) == "RUNNING"]
+        for cluster in running:
+            cluster.cancel_jobs(site)
         deadline = time.monotonic() + 10
-        while output("squeue", "-h", "-o", "%A", environment=site.slurm) and time.monotonic() < deadline:
+        while any(cluster.jobs_left(site) for cluster in running) and time.monotonic() < deadline:
             time.sleep(0.2)
 
 
 def _servers(site: Site) -> list[Program]:
-    modules = (redis_server, ssh_server, issuer, slurm_cluster, ceph_cluster)
+    modules = (redis_server, ssh_server, issuer, slurm_cluster, gridengine_cluster, ceph_cluster)
     return [program for module in modules for program in module.programs(site)]
 
 

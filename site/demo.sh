@@ -50,6 +50,7 @@ cat <<TEXT
 The servers keep running until   ./run stop
   the API and its Swagger UI     $FIRECREST_URL/
   Flower                         $(fact flower)/
+  a second system, Grid Engine   firecrest submit --system ridge job.sh
 Use pyfirecrest as the same user, or get a token and use curl:
   . ./.site/client.env; PATH=\$PWD/.venv/bin:\$PATH; firecrest ls /home/fcalice
   TOKEN=\$(curl -s -d grant_type=client_credentials -d client_id=\$FIRECREST_CLIENT_ID -d client_secret=\$FIRECREST_CLIENT_SECRET \\

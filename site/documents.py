@@ -4,7 +4,7 @@ import shlex
 
 import yaml
 
-from facts import SYSTEM, Site, private, write_down
+from facts import RIDGE, SYSTEM, Site, private, write_down
 from people import PEOPLE, PROBE_USER, Person
 from ssh_server import host_key
 
@@ -32,19 +32,23 @@ def _variables(site: Site, person: Person) -> str:
 
 def _settings(site: Site) -> dict[str, object]:
     keys = site.layout.keys
-    system = {
-        "name": SYSTEM,
-        "host": "127.0.0.1",
-        "port": site.ports["sshd"],
-        "host_keys": [host_key(site)],
-        "scheduler": "slurm",
-        "job_root": "/home",
-        "filesystems": [
-            {"name": "home", "path": "/home", "description": "Home directories"},
-            {"name": "scratch", "path": str(site.layout.scratch), "description": "Scratch space"},
-        ],
-        "probe_user": PROBE_USER,
-    }
+    filesystems = [
+        {"name": "home", "path": "/home", "description": "Home directories"},
+        {"name": "scratch", "path": str(site.layout.scratch), "description": "Scratch space"},
+    ]
+    systems = [
+        {
+            "name": name,
+            "host": "127.0.0.1",
+            "port": site.ports[port],
+            "host_keys": [host_key(site, key)],
+            "scheduler": scheduler,
+            "job_root": "/home",
+            "filesystems": filesystems,
+            "probe_user": PROBE_USER,
+        }
+        for name, port, key, scheduler in ((SYSTEM, "sshd", "host", "slurm"), (RIDGE, "ridge", "ridge", "gridengine"))
+    ]
     storage = {
         "private_url": site.s3_url,
         "public_url": site.s3_url,
@@ -53,7 +57,7 @@ def _settings(site: Site) -> dict[str, object]:
         "secret_key": site.secrets["s3_secret_key"],
     }
     return {
-        "systems": [system],
+        "systems": systems,
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
         "broker": {"url": site.redis_url},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},

@@ -13,9 +13,10 @@ from people import PEOPLE
 
 PORTS = (
     "redis", "sshd", "mariadb", "slurmdbd", "slurmctld", "slurmd1", "slurmd2", "slurmd3",
-    "ceph_mon", "ceph_mon_v1", "radosgw", "issuer", "api", "flower",
+    "ceph_mon", "ceph_mon_v1", "radosgw", "issuer", "api", "flower", "ridge", "sge_qmaster", "sge_execd",
 )  # fmt: skip
 SYSTEM = "cluster"
+RIDGE = "ridge"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,17 @@ class Site:
         """Environment of a Slurm command that is to talk to this site."""
         return {"SLURM_CONF": str(self.layout.slurm_conf)}
 
+    @property
+    def gridengine(self) -> dict[str, str]:
+        """Environment of a Grid Engine command that is to talk to this site, in the namespaces of its daemons."""
+        return {
+            "SGE_ROOT": str(self.layout.gridengine),
+            "SGE_CELL": "default",
+            "SGE_ARCH": "lx-amd64",
+            "SGE_QMASTER_PORT": str(self.ports["sge_qmaster"]),
+            "SGE_EXECD_PORT": str(self.ports["sge_execd"]),
+        }
+
 
 def site(layout: Layout, *, settled: bool) -> Site:
     """The site of a state folder: as written down, with new ports for those taken meanwhile unless it is `settled` (running)."""
@@ -104,6 +116,7 @@ def _document(site: Site) -> dict[str, Any]:
         "state": str(layout.state),
         "link": str(layout.link),
         "system": SYSTEM,
+        "ridge": RIDGE,
         "ports": site.ports,
         "secrets": site.secrets,
         "urls": {
@@ -128,6 +141,7 @@ def _document(site: Site) -> dict[str, Any]:
         "partitions": ["normal", "debug", "xfer"],
         "settings": str(layout.state / "settings.yaml"),
         "slurm_conf": str(layout.slurm_conf),
+        "gridengine": site.gridengine,
         "munge_socket": str(layout.munge_socket),
         "ceph_conf": str(layout.etc / "ceph.conf"),
         "sshd": {

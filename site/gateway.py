@@ -8,7 +8,7 @@ from probes import beats, serves, worker_answers
 from program import Program
 
 BIN = REPOSITORY / ".venv" / "bin"
-SERVERS = ("redis", "sshd", "issuer", "radosgw", "slurmd-n1", "slurmd-n2", "slurmd-n3")
+SERVERS = ("redis", "sshd", "issuer", "radosgw", "slurmd-n1", "slurmd-n2", "slurmd-n3", "sshd-ridge", "sge_execd")
 QUEUES = "utilities,compute,reservations"
 
 

@@ -56,8 +56,13 @@ class Layout:
 
     @property
     def munge_socket(self) -> Path:
-        """Where munged listens, in a folder of munge's own as it demands."""
-        return self.state / "munge" / "socket"
+        """Where munged listens, in a folder of munge's own as it demands, under the name that libmunge knows."""
+        return self.state / "munge" / "munge.socket.2"
+
+    @property
+    def gridengine(self) -> Path:
+        """Grid Engine's root folder, which holds its one cell."""
+        return self.data / "gridengine"
 
     @property
     def slurm_conf(self) -> Path:

@@ -49,5 +49,6 @@ def _mentions(process: psutil.Process, state: str) -> bool:
 
 def _ssh_sessions(site: Site) -> set[int]:
     # sshd writes its titles over its environment, so its sessions are known by their end of the connection
+    servers = {site.ports["sshd"], site.ports["ridge"]}
     connections = psutil.net_connections("tcp4")
-    return {entry.pid for entry in connections if entry.pid and entry.laddr and entry.laddr.port == site.ports["sshd"]}
+    return {entry.pid for entry in connections if entry.pid and entry.laddr and entry.laddr.port in servers}

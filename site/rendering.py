@@ -10,7 +10,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 # name: (owner, mode); slurmdbd refuses a file that others could read
 FILES = {
     "redis.conf": ("redis", 0o600),
+    "sshd_shared": ("root", 0o644),
     "sshd_config": ("root", 0o644),
+    "sshd_ridge": ("root", 0o644),
     "my.cnf": ("root", 0o644),
     "cgroup.conf": ("root", 0o644),
     "gres.conf": ("root", 0o644),
@@ -37,6 +39,7 @@ def _values(site: Site) -> dict[str, str]:
     return {
         "state": str(site.layout.state),
         "munge_socket": str(site.layout.munge_socket),
+        "gridengine": " ".join(f"{name}={value}" for name, value in site.gridengine.items()),
         "redis_password": site.secrets["redis"],
         "mariadb_password": site.secrets["mariadb"],
         "ceph_fsid": site.secrets["ceph_fsid"],

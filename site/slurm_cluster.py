@@ -18,6 +18,18 @@ def programs(site: Site) -> list[Program]:
     return [_munged(site), _mariadbd(site), _slurmdbd(site), _slurmctld(site), *(_slurmd(site, node) for node in NODES)]
 
 
+def cancel_jobs(site: Site) -> None:
+    """Have all jobs killed."""
+    jobs = output("squeue", "-h", "-o", "%A", environment=site.slurm).split()
+    if jobs:
+        output("scancel", *jobs, environment=site.slurm)
+
+
+def jobs_left(site: Site) -> bool:
+    """Whether there is any job."""
+    return bool(output("squeue", "-h", "-o", "%A", environment=site.slurm))
+
+
 def _munged(site: Site) -> Program:
     folder = site.layout.munge_socket.parent
     places = [f"--{what}-file={folder / what}" for what in ("key", "pid", "seed")]

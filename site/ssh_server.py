@@ -4,11 +4,11 @@ from pathlib import Path
 
 from commands import run
 from facts import Site
+from folders import lasting
 from probes import answers
 from program import Program
 
 SEPARATION = Path("/run/sshd")  # sshd's own, compiled in; missing until a machine's sshd was started once
-MARK = SEPARATION / "made-by-firecrest-site"
 
 
 def programs(site: Site) -> list[Program]:
@@ -18,33 +18,24 @@ def programs(site: Site) -> list[Program]:
             "sshd",
             ("/usr/sbin/sshd", "-D", "-e", "-f", str(site.layout.etc / "sshd_config")),
             ready=lambda: answers(site.ports["sshd"], expected=b"SSH-2.0"),
-            prepare=lambda: _prepare(site),
+            prepare=lambda: prepare(site, "host"),
         )
     ]
 
 
-def host_key(site: Site) -> str:
-    """The server's public key, as in known_hosts but without a name."""
-    return " ".join((site.layout.keys / "host.pub").read_text().split()[:2])
+def host_key(site: Site, name: str = "host") -> str:
+    """A server's public key, as in known_hosts but without a name."""
+    return " ".join((site.layout.keys / f"{name}.pub").read_text().split()[:2])
 
 
-def make_host_key(site: Site) -> None:
-    """Make the server's key pair if it is missing."""
-    key = site.layout.keys / "host"
+def make_host_key(site: Site, name: str = "host") -> None:
+    """Make a server's key pair if it is missing."""
+    key = site.layout.keys / name
     if not key.exists():
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "site", "-f", str(key))
 
 
-def remove_separation() -> None:
-    """Remove /run/sshd if a site made it and nobody else uses it."""
-    if MARK.exists():
-        MARK.unlink()
-        if not any(SEPARATION.iterdir()):
-            SEPARATION.rmdir()
-
-
-def _prepare(site: Site) -> None:
-    make_host_key(site)
-    if not SEPARATION.exists():
-        SEPARATION.mkdir(mode=0o755, exist_ok=True)
-        MARK.touch()
+def prepare(site: Site, key: str) -> None:
+    """Make what a server needs that is to have this key."""
+    make_host_key(site, key)
+    lasting(SEPARATION)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.real_site import Client, Site, eventually, not_here
+from tests.systems import SYSTEMS, System
 
 ROOT = Path(__file__).parent.parent
 __all__ = ["Client", "Site", "eventually"]
@@ -67,3 +68,9 @@ def carol(site: Site) -> Client:
 def dave(site: Site) -> Client:
     """A user who manages reservations, and may cancel everybody's jobs."""
     return Client(site, "dave")
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, site: Site) -> System:
+    """The system with Slurm, or the one that the test names."""
+    return SYSTEMS[getattr(request, "param", "slurm")](site)

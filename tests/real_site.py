@@ -75,16 +75,43 @@ class Site:
         )
         return done.stdout.strip()
 
+    def gridengine(self, *words: str, user: str = "root", check: bool = True) -> str:
+        """What a Grid Engine command prints on its system, run as a user in the namespaces of the daemons."""
+        environment = {**self.facts["gridengine"], "PATH": "/usr/lib/gridengine:/usr/bin:/bin:/usr/sbin:/sbin"}
+        daemon = Path(environment["SGE_ROOT"], "spool", "qmaster", "qmaster.pid").read_text().strip()
+        done = subprocess.run(
+            [
+                "nsenter",
+                f"--target={daemon}",
+                "--mount",
+                "--uts",
+                "--root",
+                "--wd",
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={user}",
+                "--init-groups",
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=60,
+            env=environment,
+            cwd="/",
+        )
+        return done.stdout.strip()
+
 
 class Client(requests.Session):
     """The API as one user calls it: paths instead of URLs, token and system in the headers."""
 
-    def __init__(self, site: Site, client: str) -> None:
+    def __init__(self, site: Site, client: str, *, system: str = "") -> None:
         super().__init__()
         self.site = site
         self.client = client
         self.user = str(site.facts["clients"][client]["user"])
-        self.headers["X-Machine-Name"] = site.facts["system"]
+        self.headers["X-Machine-Name"] = system or site.facts["system"]
         self._old_at = float("-inf")
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]

@@ -108,6 +108,7 @@ def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, scr
         content=content,
         request=op,
         options=scene.system.sbatch_options,
+        parallel_environment=scene.system.parallel_environment,
     )
 
 

@@ -49,7 +49,7 @@ def test_slashes_at_the_end_of_the_url_do_no_harm(make: Callable[..., Any], syst
 
 
 def test_the_deployment_tells_what_it_is(client: Any, system: str) -> None:
-    assert client.all_systems() == [{"system": system, "status": "available", "description": "System ready"}]
+    assert client.all_systems() == [{"system": name, "status": "available", "description": "System ready"} for name in (system, "ridge")]
     services = {service["service"]: service for service in client.all_services()}
     assert services["utilities"] == {
         "service": "utilities", "status": "available", "status_code": 200, "description": "server up & flask running",
@@ -60,7 +60,7 @@ def test_the_deployment_tells_what_it_is(client: Any, system: str) -> None:
     values = {item["name"]: (item["value"], item["unit"]) for group in groups.values() for item in group}
     assert values["UTILITIES_MAX_FILE_SIZE"] == ("5", "MB")
     assert values["UTILITIES_TIMEOUT"] == ("5", "seconds")
-    assert values["WORKLOAD_MANAGER"] == ("Slurm", "")
+    assert values["WORKLOAD_MANAGER"] == ("Slurm, Grid Engine", "")
     assert Version(values["FIRECREST_VERSION"][0]) >= Version("1.16.0")
     assert values["FILESYSTEMS"][0][0]["mounted"][0] == "/home"
 

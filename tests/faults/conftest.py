@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.real_site import Client, Site, eventually
+from tests.systems import System
 
 WORKERS = ("worker-1", "worker-2")
 BOUND = 30
@@ -19,13 +20,14 @@ class Submissions:
     """Jobs submitted by one user, each under a name of its own."""
 
     client: Client
+    system: System
     tasks: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
 
     def submit(self) -> None:
         """Submit a job; what was not taken is noted as refused."""
         name = f"fault-{uuid4().hex}"
-        script = f"#!/bin/sh\n#SBATCH --job-name={name}\n#SBATCH --output=/dev/null\ntrue\n"
+        script = self.system.script("true", name=name, output="/dev/null")
         answer = self.client.post("/compute/jobs/upload", files={"file": ("job.sh", script)})
         if answer.status_code == 201:
             self.tasks[name] = answer.json()["task_id"]
@@ -51,12 +53,16 @@ class Submissions:
         records = self.records()
         return len(records) == len(self.tasks) and all(record["status"] >= "200" for record in records.values())
 
-    def check_one_job_each(self, site: Site) -> None:
+    def check_one_job_each(self) -> None:
         """Every task succeeded with one job, which is the one that the accounting has; what was refused has none."""
         records = self.records()
         expected = {name: records[task_id]["data"]["jobid"] for name, task_id in self.tasks.items()}
-        listed = eventually(lambda: _accounted(site, [*expected, *self.refused], at_least=len(expected)), seconds=30)
+        listed = eventually(lambda: self._submitted([*expected, *self.refused], at_least=len(expected)), seconds=30)
         assert sorted(listed) == sorted((name, job_id) for name, job_id in expected.items())
+
+    def _submitted(self, names: list[str], *, at_least: int) -> list[tuple[str, str]]:
+        found = self.system.submitted(names)
+        return found if len(found) >= at_least else []
 
 
 def batched(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -67,16 +73,10 @@ def batched(ids: Iterable[str]) -> Iterator[list[str]]:
         waiting = waiting[100:]
 
 
-def _accounted(site: Site, names: list[str], *, at_least: int) -> list[tuple[str, str]]:
-    rows = site.slurm("sacct", "-X", "-a", "-n", "-P", "--format=jobname,jobid", f"--name={','.join(names)}").splitlines()
-    found = [(name, job_id) for name, _, job_id in (row.partition("|") for row in rows)]
-    return found if len(found) >= at_least else []
-
-
 @pytest.fixture
-def submissions(site: Site) -> Submissions:
+def submissions(site: Site, system: System) -> Submissions:
     """No submissions yet."""
-    return Submissions(Client(site, "alice"))
+    return Submissions(Client(site, "alice", system=system.name), system)
 
 
 @pytest.fixture

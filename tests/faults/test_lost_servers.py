@@ -49,7 +49,7 @@ def test_redis_killed_in_the_middle_of_submissions_loses_nothing(site: Site, sub
     eventually(lambda: submissions.client.get("/tasks").status_code == 200, seconds=30)
 
     eventually(submissions.all_final, seconds=BOUND)
-    submissions.check_one_job_each(site)
+    submissions.check_one_job_each()
 
 
 def test_without_sshd_the_machine_is_not_available_and_no_task_is_left(site: Site) -> None:
@@ -89,4 +89,4 @@ def test_every_task_ends_when_beat_is_killed_too(site: Site, submissions: Submis
     submissions.submit_together(4)
 
     eventually(submissions.all_final, seconds=BOUND)
-    submissions.check_one_job_each(site)
+    submissions.check_one_job_each()

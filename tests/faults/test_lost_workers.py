@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.conftest import BOUND, WORKERS, Submissions
 from tests.real_site import Site, eventually
+from tests.systems import SYSTEMS
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -19,6 +20,7 @@ def worker_pid(site: Site, worker: str) -> int:
     return eventually(lambda: int(site.supervisor("pid", worker)), seconds=30)
 
 
+@pytest.mark.parametrize("system", SYSTEMS, indirect=True)
 def test_a_killed_worker_costs_no_task_and_doubles_no_job(site: Site, submissions: Submissions, seeded: random.Random, rounds: int) -> None:
     for number in range(rounds):
         pid = worker_pid(site, WORKERS[number % 2])
@@ -30,7 +32,7 @@ def test_a_killed_worker_costs_no_task_and_doubles_no_job(site: Site, submission
         killing.join()
         eventually(submissions.all_final, seconds=BOUND)
 
-    submissions.check_one_job_each(site)
+    submissions.check_one_job_each()
 
 
 def kill_after_first(pid: int, submissions: Submissions, taken: int, moment: float) -> None:
@@ -58,7 +60,7 @@ def test_a_stopped_worker_writes_nothing_once_it_wakes(request, site: Site, subm
         eventually(lambda worker=worker: f"{worker}@" in _pinged(site), seconds=30)
 
         assert submissions.records() == before
-    submissions.check_one_job_each(site)
+    submissions.check_one_job_each()
 
 
 def _pinged(site: Site) -> str:

@@ -29,9 +29,10 @@ from schemas.errors import (
 )
 from tests.real_site import not_here
 from workers.archives import packing, unpacking
+from workers.contents import lines_with
 from workers.failures import RULES, _complaints
 from workers.host import Command, Finished
-from workers.utilities import kind, lines_with
+from workers.utilities import kind
 
 Run = Callable[..., Finished]
 

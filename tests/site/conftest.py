@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.real_site import Client, Site, eventually
+from tests.systems import System
 
 
 @dataclass(frozen=True)
@@ -92,37 +92,22 @@ def submitted(alice: Client) -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture
-def running(site: Site) -> Callable[[str], None]:
+def running(system: System) -> Callable[[str], None]:
     """Waits until a job runs."""
-
-    def wait(job: str) -> None:
-        eventually(lambda: "RUNNING" in site.slurm("squeue", "--noheader", "--format=%T", f"--jobs={job}"))
-
-    return wait
+    return lambda job: eventually(lambda: system.state(job) == "RUNNING") and None
 
 
 @pytest.fixture
-def over(site: Site) -> Callable[[str], None]:
+def over(system: System) -> Callable[[str], None]:
     """Waits until a job is over."""
-    ended = re.compile("JobState=(COMPLETED|FAILED|CANCELLED|TIMEOUT)")
-
-    def wait(job: str) -> None:
-        eventually(lambda: ended.search(site.slurm("scontrol", "--oneliner", "show", "job", job)), seconds=40)
-
-    return wait
+    return lambda job: eventually(lambda: system.is_over(job), seconds=40) and None
 
 
 @pytest.fixture
-def accounted(site: Site) -> Callable[..., list[str]]:
-    """Fields of jobs in the accounting records, once these tell the fields of all of them (slurmctld tells slurmdbd every five seconds)."""
+def accounted(system: System) -> Callable[..., list[tuple[str, str]]]:
+    """User and project of jobs, once all of them are accounted for as ended."""
 
-    def wait(fields: str, *jobs: str, ready: str = "COMPLETED|FAILED|CANCELLED") -> list[str]:
-        def rows() -> list[str]:
-            format_ = f"--format=jobname,state,{fields}"
-            found = site.slurm("sacct", "-Xnp", format_, f"--jobs={','.join(jobs)}").splitlines()
-            done = [row for row in found if re.search(rf"\|({ready})", row) and not row.startswith("allocation|")]
-            return done if len(done) >= len(jobs) else []
-
-        return [row.split("|", 2)[2].removesuffix("|") for row in eventually(rows, seconds=40)]
+    def wait(*jobs: str) -> list[tuple[str, str]]:
+        return eventually(lambda: found if len(found := system.ended(*jobs)) >= len(jobs) else None, seconds=40)
 
     return wait

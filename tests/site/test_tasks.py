@@ -86,7 +86,7 @@ def test_the_deployment_tells_what_it_is(alice: Client) -> None:
     systems = alice.get("/status/systems").json()
     assert systems == {
         "description": "List of systems with status and description.",
-        "out": [{"system": "cluster", "status": "available", "description": "System ready"}],
+        "out": [{"system": name, "status": "available", "description": "System ready"} for name in ("cluster", "ridge")],
     }
     services = alice.get("/status/services").json()
     assert services["description"] == "List of services with status and description."

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import cast
 
-from workers.schedulers import slurm
+from workers.schedulers import gridengine, slurm
 from workers.schedulers.scheduler import Scheduler
 
-SCHEDULERS = MappingProxyType({"slurm": cast(Scheduler, slurm)})
+SCHEDULERS = MappingProxyType({"slurm": cast(Scheduler, slurm), "gridengine": cast(Scheduler, gridengine)})

@@ -51,7 +51,8 @@ class Tails:
 class Submission:
     """What to submit: `script` lies in `folder` when its content is given, else it is a path on the system.
 
-    `receipts` is the task's own folder, which holds lock and receipt; `options` are the site's own words.
+    `receipts` is the task's own folder, which holds lock and receipt; `options` are the site's own words, `parallel_environment` is
+    Grid Engine's name for what gives a job several slots on one node.
     """
 
     receipts: str
@@ -60,6 +61,7 @@ class Submission:
     content: Source | None
     request: JobRequest
     options: Sequence[str]
+    parallel_environment: str = ""
 
 
 class Scheduler(Protocol):

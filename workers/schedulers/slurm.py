@@ -4,83 +4,36 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from schemas.cluster import Node, Partition, Reservation
 from schemas.compute import JobRequest, Submitted
-from schemas.errors import CommandFailed, FirecrestError, StillUnderWay
-from workers.failures import failure
+from schemas.errors import CommandFailed, FirecrestError
 from workers.host import Command
+from workers.schedulers import receipts
 from workers.schedulers.job_ids import listed
 from workers.schedulers.sacct import accounting
 from workers.schedulers.scheduler import Submission
 from workers.schedulers.scontrol import records
 from workers.schedulers.squeue import queue
-from workers.streams import Source
 
-__all__ = ["accounting", "cancel", "nodes", "partitions", "queue", "reservations", "submit"]
-
-_STILL_SUBMITTING = 75
+__all__ = ["accounting", "cancel", "nodes", "partitions", "ping", "queue", "reservations", "submit"]
 
 T = TypeVar("T")
 
-
-# Runs at most one sbatch per receipts folder however often it is called: a constant program, its data are arguments and
-# stdin (the variables, then the script), which is taken only whole. A lost connection must not stop it between sbatch and
-# receipt, hence the trap; the receipt's block is written beforehand, so that no full disk can keep the job id out of it;
-# LC_ALL is the gateway's, not the job's.
-_SUBMIT = r"""
-receipts=$1 folder=$2 script=$3 given=$4 mark=$5 variables=$6 size=$7; shift 7
-trap '' HUP PIPE TERM
-receipt() {
-  id=
-  [ -f "$receipts/receipt" ] || return 1
-  while IFS= read -r line; do
-    case $line in *[Ss]'ubmitted batch job '[0-9]*) id=${line##*'ubmitted batch job '} id=${id%%[!0-9]*} ;; esac
-  done <"$receipts/receipt"
-  [ -n "$id" ]
-}
-[ -d "$receipts" ] || mkdir -p -- "$receipts" || exit
-incoming=$receipts/incoming.$$ environment=$receipts/environment
-if [ "$size" -gt 0 ]; then
-  (umask 077; cat >"$incoming") || exit
-  [ "$(wc -c <"$incoming")" -eq "$size" ] || { rm -f -- "$incoming"; echo 'only a part of the script came' >&2; exit 75; }
-fi
-exec 9>"$receipts/lock" || exit
-flock -w 30 -E 75 9 || { code=$?; rm -f -- "$incoming"; echo 'the lock cannot be had' >&2; exit $code; }
-if ! receipt; then
-  if [ "$given" = 1 ]; then tail -c "+$((variables + 1))" <"$incoming" >"$folder/$script" || exit; fi
-  unset LC_ALL
-  if [ "$variables" -gt 0 ]; then
-    (umask 077; { env -0 && head -c "$variables" <"$incoming"; } >"$environment") || exit
-    sbatch=$1; shift
-    set -- "$sbatch" "--export-file=$environment" "$@"
-  fi
-  printf '%4096s\n' '' >"$receipts/receipt" || exit
-  "$@" 1<>"$receipts/receipt" 2>"$receipts/refused" </dev/null 9>&- ||
-    { code=$?; rm -f -- "$incoming" "$environment"; cat "$receipts/refused" >&2; exit $code; }
-  receipt || { echo 'sbatch did not tell the job id' >&2; exit 1; }
-fi
-rm -f -- "$incoming" "$environment"
-printf '%s\n%s\n' "$id" "$mark"
-timeout 10 scontrol show job "$id" 2>&1 || :
-"""
+_SHOW = 'scontrol show job "$1"'
 
 
 def submit(job: Submission) -> Command[Submitted]:
     """Submit once, whatever happens: a repeated call finds the receipt of the first."""
     mark = secrets.token_hex(16)
-    sbatch = ["sbatch", *_asked(job.request), f"--chdir={job.folder}", *job.options, "--", job.script]
+    handed = [f"--export-file={receipts.environment(job)}"] if job.request.env else []
+    words = ["sbatch", *handed, *_asked(job.request), f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
-    script = job.content or Source(0, tuple)
-    stdin = Source(len(variables) + script.size, lambda: chain((variables,), script.pieces()))
-    given = "0" if job.content is None else "1"
-    facts = (job.receipts, job.folder, job.script, given, mark, str(len(variables)), str(stdin.size))
-    words = ("sh", "-c", _SUBMIT, "sh", *facts, *sbatch)
-    return Command(words, partial(_submitted, mark=mark), stdin=stdin, repeatable=True, fails=_refused)
+    by = receipts.Submitter(words, variables, session=True, before="*[Ss]ubmitted batch job ", show=_SHOW)
+    return receipts.submission(job, by, partial(_submitted, mark=mark), mark=mark)
 
 
 _OTHER_NAMES = {"memory": "mem"}
@@ -109,12 +62,6 @@ def _submitted(stdout: bytes, *, mark: str) -> Submitted:
 def _paths(record: str) -> dict[str, str]:
     """The attributes of `scontrol show job` that have a line to themselves, the last of a name winning."""
     return dict(re.findall(r"^   (Command|StdOut|StdErr)=(.*)$", record, re.MULTILINE))
-
-
-def _refused(code: int, message: str) -> FirecrestError:
-    if code == _STILL_SUBMITTING:
-        return StillUnderWay(message)
-    return CommandFailed(message) if "sbatch" in message else failure(code, message)
 
 
 def cancel(ids: str) -> Command[str]:
