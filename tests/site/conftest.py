@@ -46,6 +46,12 @@ def make_folder(user: str) -> Folder:
     return Folder(home.folder(f"test-{uuid4().hex}"), user)
 
 
+def directly(site: Site, *options: str, user: str = "fcalice", wrap: str = "sleep 600") -> str:
+    """The id of a job that a user submits to Slurm on the system itself."""
+    words = ("sbatch", "--parsable", f"--chdir=/home/{user}", "--output=/dev/null", *options, f"--wrap={wrap}")
+    return site.slurm(*words, user=user)
+
+
 @pytest.fixture
 def folder(alice: Client) -> Iterator[Folder]:
     """An empty folder of alice."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.real_site import Client, Site
-from tests.site.conftest import Folder
-from tests.site.test_jobs import directly, refusal, tidied  # noqa: F401 (a fixture)
+from tests.site.conftest import Folder, directly
+from tests.site.test_jobs import refusal, tidied  # noqa: F401 (a fixture)
 
 SCRIPT = "#!/bin/sh\n#SBATCH --job-name=script --partition=xfer --time=7 --nodes=1 --output=/tmp/script.out --hold\nsleep 600\n"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.real_site import Client, Site, eventually
-from tests.site.conftest import Folder
-from tests.site.test_jobs import directly, done, refusal, tidied  # noqa: F401 (a fixture)
+from tests.site.conftest import Folder, directly
+from tests.site.test_jobs import done, refusal, tidied  # noqa: F401 (a fixture)
 
 
 @pytest.mark.usefixtures("tidied")
