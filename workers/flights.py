@@ -5,6 +5,9 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import Any
 
+from schemas.errors import Stopped
+from workers.stopping import Stop
+
 
 class Flights:
     """What is under way in this process, by key.
@@ -18,8 +21,19 @@ class Flights:
         self._begun: dict[Hashable, Future[Any]] = {}
         self._next: dict[Hashable, Future[Any]] = {}
 
-    def share(self, key: Hashable, work: Callable[[], Any]) -> Any:
-        """The outcome of `work`, which whoever calls with the same key before it begins shares; raises what it raises."""
+    def share(self, key: Hashable, work: Callable[[], Any], stop: Stop) -> Any:
+        """The outcome of `work`, which whoever calls with the same key before it begins shares; raises what it raises.
+
+        When the caller is stopped whose work it was, the others go on.
+        """
+        while True:
+            try:
+                return self._join(key, work)
+            except Stopped:
+                if stop.asked:
+                    raise
+
+    def _join(self, key: Hashable, work: Callable[[], Any]) -> Any:
         with self._lock:
             joined, before = self._next.get(key), self._begun.get(key)
             if joined is None:

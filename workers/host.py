@@ -96,6 +96,9 @@ class Host(Protocol):
         Stopped when told to stop.
         """
 
+    def proven(self) -> bool:
+        """Whether the user is known to be let in just now."""
+
 
 class LocalHost:
     """This very machine, entered as whoever runs the worker."""
@@ -123,6 +126,10 @@ class LocalHost:
             finished = Finished(code, kept.content(), errors.read())
         feeding.check()
         return command.read(finished)
+
+    def proven(self) -> bool:
+        """Nobody has to enter."""
+        return True
 
     def _printed(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
         assert process.stdout

@@ -1,7 +1,7 @@
 """From functions that perform operations to Celery tasks, and to task records that follow them."""
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -93,16 +93,7 @@ class Workshop:
         work = partial(self._perform, operation, parameters, permit, stop)
         if not operation.route.shared:
             return work()
-        return self._share((permit.grant.user, permit.system.name, operation, permit.grant.parameters), work, stop)
-
-    def _share(self, key: Hashable, work: Callable[[], Any], stop: Stop) -> Any:
-        while True:
-            try:
-                return self.flights.share(key, work)
-            except Stopped:
-                # it was the caller whose work this one shared that was stopped
-                if stop.asked:
-                    raise
+        return self.flights.share((permit.grant.user, permit.system.name, operation, permit.grant.parameters), work, stop)
 
     def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
         scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs)

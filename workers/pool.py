@@ -176,6 +176,14 @@ class Pool(Generic[C, S]):
         if self._reaper:
             self._reaper.join()
 
+    def proven(self, key: tuple[str, str], *, seconds: float) -> bool:
+        """Whether a command ended within the last `seconds` on a connection of that entrance that still stands."""
+        since = time.monotonic() - seconds
+        with self._lock:
+            entrance = self._entrances.get(key)
+            members = entrance.members if entrance else []
+            return any(member.used > since and not member.lost and any(session.usable() for session in member.idle) for member in members)
+
     def count(self) -> tuple[int, int]:
         """How many connections there are, and how many sessions on them."""
         with self._lock:

@@ -30,6 +30,8 @@ GRACE: Final = 3.0
 CERTIFICATE_MARGIN: Final = 30.0
 # How long it may take to end a command that was told to stop.
 KILL_SECONDS: Final = 3.0
+# So long a command that ended well is proof that the user is let in.
+PROOF_SECONDS: Final = 10.0
 # sshd refuses logins at random once 10 are under way (MaxStartups 10:30:100).
 CONNECTS_AT_ONCE: Final = 8
 
@@ -131,6 +133,10 @@ class SSHHost:
                 raise MachineNotAvailable("Machine is not available") from error
             finished = self._try_again(command, line)
         return command.read(finished)
+
+    def proven(self) -> bool:
+        """Whether a command of the user has just ended well, on a connection that still stands."""
+        return self.owner.pool.proven(self._entrance, seconds=PROOF_SECONDS)
 
     def _try_again(self, command: Command[T], line: str) -> Finished:
         try:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import CommandFailed
+from schemas.errors import CommandFailed, Stopped
 from tests.real_site import eventually
 from workers.flights import Flights
+from workers.stopping import Stop
 
 
 class Work:
@@ -38,7 +39,7 @@ def callers(flights: Flights, pool: ThreadPoolExecutor, work: Callable[[], Any],
 
     def call() -> Any:
         arrived.wait(10)
-        return flights.share(key, work)
+        return flights.share(key, work, Stop())
 
     found = [pool.submit(call) for _ in range(count)]
     arrived.wait(10)
@@ -72,7 +73,7 @@ def test_nobody_is_given_what_began_before_they_asked(pool: ThreadPoolExecutor) 
             with lock:
                 happened[0] += 1
                 mine = happened[0]
-            assert flights.share("key", lambda: happened[0]) >= mine
+            assert flights.share("key", lambda: happened[0], Stop()) >= mine
 
     for done in [pool.submit(client) for _ in range(8)]:
         done.result(30)
@@ -83,7 +84,7 @@ def test_different_work_does_not_wait(pool: ThreadPoolExecutor) -> None:
     flights, slow = Flights(), Work()
     (waiting,) = callers(flights, pool, slow, 1)
 
-    assert flights.share("other", lambda: "at once") == "at once"
+    assert flights.share("other", lambda: "at once", Stop()) == "at once"
     slow.may_end.release()
     assert waiting.result(10) == 1
 
@@ -106,4 +107,28 @@ def test_a_failure_is_shared_too_and_not_kept(pool: ThreadPoolExecutor) -> None:
     for one in found:
         with pytest.raises(CommandFailed, match="slurm_load_jobs error"):
             one.result(10)
-    assert flights.share("key", lambda: "fine") == "fine"
+    assert flights.share("key", lambda: "fine", Stop()) == "fine"
+
+
+def test_who_is_stopped_does_not_take_the_others_along(pool: ThreadPoolExecutor) -> None:
+    flights, stop, begun, may_end = Flights(), Stop(), threading.Event(), threading.Event()
+
+    def stopped() -> None:
+        begun.set()
+        assert may_end.wait(10)
+        raise Stopped
+
+    running = threading.Event()
+    first = pool.submit(flights.share, "key", lambda: running.set() or begun.wait(10), Stop())
+    assert running.wait(10)
+    leader = pool.submit(flights.share, "key", stopped, stop)
+    eventually(lambda: "key" in flights._next)
+    rider = pool.submit(flights.share, "key", lambda: "done", Stop())
+    eventually(pool._work_queue.empty)
+    begun.set()
+    stop.ask()
+    may_end.set()
+
+    with pytest.raises(Stopped):
+        leader.result(10)
+    assert (first.result(10), rider.result(10)) == (True, "done")

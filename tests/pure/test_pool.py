@@ -192,6 +192,24 @@ def test_an_old_connection_takes_no_new_sessions_and_goes_when_idle(make_pool: M
     assert slot.member.gone
 
 
+def test_an_entrance_is_proven_by_a_command_that_has_just_ended_well(make_pool: MakePool) -> None:
+    pool = make_pool()
+    assert not pool.proven(KEY, seconds=60)
+    slot, other = take(pool), take(pool)
+    assert not pool.proven(KEY, seconds=60)
+
+    pool.keep(slot, warm := Thing())
+
+    assert pool.proven(KEY, seconds=60)
+    assert not pool.proven(KEY, seconds=0)
+    assert not pool.proven(("system", "other"), seconds=60)
+    warm.good = False
+    assert not pool.proven(KEY, seconds=60)
+    warm.good = True
+    pool.drop(other, lost=True)
+    assert not pool.proven(KEY, seconds=60), "what is lost may be lost with its system"
+
+
 def test_idle_connections_are_closed_after_their_time_and_busy_ones_are_not(make_pool: MakePool) -> None:
     pool = make_pool(idle_seconds=0.05)
     idle, busy = take(pool, ("system", "a")), take(pool, ("system", "b"))
