@@ -2,14 +2,14 @@
 
 import json
 import re
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
 from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
 from schemas.job_fields import Begin, Constraint, Dependency, Duration, Gpus, Indices, Memory, Name, NodeCount, Number
+from schemas.moments import Moment
 from schemas.operation import Course, Operation, internal, operation
 
 FAILED = "Failed to retrieve jobs information"
@@ -267,39 +267,6 @@ class Cancel(Operation):
     """Cancel a job, or several."""
 
     job_id: Text = Field(alias="jobid", description="Job id, or a comma-separated list of them")
-
-
-_TIME_FORMATS = (
-    *(f"%H:%M{seconds}" for seconds in ("", ":%S")),
-    *(f"%I:%M{seconds}{blank}%p" for seconds in ("", ":%S") for blank in ("", " ")),
-    *("%m%d%y", "%m%d"),
-    *(f"%m{mark}%d{year}" for mark in "/." for year in ("", f"{mark}%y")),
-    *(f"%m/%d{year}-%H:%M{seconds}" for year in ("", "/%y") for seconds in ("", ":%S")),
-    *("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"),
-)
-
-
-def _moment(text: str) -> str:
-    if text and not time_format(harmless(text)):
-        raise saying(f"'{text}' is not a valid time format")
-    return text
-
-
-def time_format(text: str) -> str | None:
-    """The format, as strptime knows it, in which a text is a moment."""
-    return next((form for form in _TIME_FORMATS if _is(text, form)), None)
-
-
-def _is(text: str, form: str) -> bool:
-    dated = "%y" in form or "%Y" in form
-    try:
-        datetime.strptime(text if dated else f"2000 {text}", form if dated else f"%Y {form}")  # noqa: DTZ007 (the system knows its zone)
-    except ValueError:
-        return False
-    return True
-
-
-Moment = Annotated[str, AfterValidator(_moment)]
 
 
 @operation(

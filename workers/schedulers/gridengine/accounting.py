@@ -5,7 +5,8 @@ from collections.abc import Container
 from datetime import datetime
 from functools import partial
 
-from schemas.compute import AccountedJob, time_format
+from schemas.compute import AccountedJob
+from schemas.moments import time_format
 from workers.host import Command
 from workers.schedulers.gridengine import programs
 from workers.schedulers.gridengine.jobs import failed, job_id, known_ids, ran_for, records, spelled, state_of
