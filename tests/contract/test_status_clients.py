@@ -13,13 +13,14 @@ from firecrest.FirecrestException import NotFound
 from tests.real_site import Client, Site, eventually
 
 UP = {"status": "available", "status_code": 200, "description": "server up & flask running"}
+RIDGE = "ridge"
 READY = {"status": "available", "description": "System ready"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ready(client: Any, system: str) -> None:
     """Everything has been probed since the site was started."""
-    eventually(lambda: all(entry["status_code"] == 200 for entry in client.filesystems(system)[system]), seconds=60)
+    eventually(lambda: all(entry["status_code"] == 200 for files in client.filesystems().values() for entry in files), seconds=60)
 
 
 def test_services_are_told(client: Any) -> None:
@@ -33,7 +34,7 @@ def test_services_are_told(client: Any) -> None:
 
 
 def test_systems_are_told(client: Any, system: str) -> None:
-    assert client.all_systems() == [{"system": system, **READY}]
+    assert client.all_systems() == [{"system": name, **READY} for name in (system, RIDGE)]
     assert client.system(system) == {"system": system, **READY}
     with pytest.raises(NotFound, match=r"System does not exists\."):
         client.system("elsewhere")
@@ -41,11 +42,11 @@ def test_systems_are_told(client: Any, system: str) -> None:
 
 def test_file_systems_are_told(client: Any, system: str) -> None:
     everywhere = client.filesystems()
-    assert set(everywhere) == {system}
+    assert set(everywhere) == {system, RIDGE}
     assert everywhere[system][0] == {
         "name": "home", "path": "/home", "description": "Home directories", "status": "available", "status_code": 200,
     }  # fmt: skip
-    assert client.filesystems(system_name=system) == everywhere
+    assert client.filesystems(system_name=system) == {system: everywhere[system]}
     with pytest.raises(NotFound):
         client.filesystems(system_name="elsewhere")
 
@@ -54,7 +55,8 @@ def test_parameters_name_the_file_systems(client: Any, system: str) -> None:
     parameters = client.parameters()
     assert all(parameters[group] for group in ("general", "compute", "utilities", "storage"))
     (files,) = (item["value"] for item in parameters["storage"] if item["name"] == "FILESYSTEMS")
-    assert files == [{"system": system, "mounted": [entry["path"] for entry in client.filesystems()[system]]}]
+    shown = client.filesystems()
+    assert files == [{"system": name, "mounted": [entry["path"] for entry in shown[name]]} for name in (system, RIDGE)]
 
 
 def test_whoever_waits_for_a_task_is_told_that_it_was_cancelled(client: Any, system: str, site: Site) -> None:

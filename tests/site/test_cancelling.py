@@ -76,7 +76,7 @@ def submission(gateway: Gateway, site: Site, script: bytes) -> tuple[str, str]:
     """The ids of a task that submits a script, and of the script's content."""
     key = uuid4().hex
     op = SubmitUpload(file=Upload(name="job.sh", key=key, size=len(script), sha256=hashlib.sha256(script).hexdigest()))
-    gateway.keep(op, script)
+    gateway.keep(op, [script])
     return gateway.defer(op, Caller("fcalice", site.token("alice")), "cluster").task_id, key
 
 
@@ -112,7 +112,7 @@ def test_a_query_that_runs_is_stopped_on_the_system_at_once(site: Site, alice: C
 
 def test_of_many_queries_just_the_cancelled_ones_are_stopped(site: Site, alice: Client) -> None:
     with standing_still(site, "slurmctld"):
-        tasks = [alice.get("/compute/jobs").json()["task_id"] for _ in range(4)]
+        tasks = [alice.get("/compute/jobs", params={"pageSize": size}).json()["task_id"] for size in range(100, 104)]
         eventually(lambda: len(commands("squeue")) == 4)
         for task_id in tasks[:2]:
             assert alice.delete(f"/tasks/{task_id}").status_code == 200

@@ -97,7 +97,7 @@ def test_only_the_tasks_asked_for_are_shown_and_cancelled(
     job = directly(site, "--array=1-6", "--mem=1")
     for task in range(1, 7):
         running(f"{job}_{task}")
-    accounted("jobid", *(f"{job}_{task}" for task in range(1, 7)), ready="RUNNING")
+    eventually(lambda: len(site.slurm("sacct", "-Xn", "--state=RUNNING", "--format=jobid", f"--jobs={job}").split()) == 6, seconds=40)
 
     def tasks(ids: str) -> list[list[str]]:
         queue, records = done(alice, "/compute/jobs", jobs=ids), done(alice, "/compute/acct", jobs=ids)
