@@ -91,9 +91,7 @@ def test_a_job_that_is_gone_does_not_hide_the_others(site: Site, alice: Client) 
 
 
 @pytest.mark.usefixtures("tidied")
-def test_only_the_tasks_asked_for_are_shown_and_cancelled(
-    site: Site, alice: Client, running: Callable[[str], None], accounted: Callable[..., list[str]]
-) -> None:
+def test_only_the_tasks_asked_for_are_shown_and_cancelled(site: Site, alice: Client, running: Callable[[str], None]) -> None:
     job = directly(site, "--array=1-6", "--mem=1")
     for task in range(1, 7):
         running(f"{job}_{task}")

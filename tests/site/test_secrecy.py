@@ -178,7 +178,7 @@ class Forger:
         refusals = re.compile(r"Task \S+\[(\w+)\] raised expected: Grant|attempt \d+ of task (\w+) is not due")
 
         def all_refused() -> bool:
-            said = "".join(log.read_text(errors="replace")[start:] for log, start in zip(self._logs, self._read, strict=True))
+            said = "".join(log.read_bytes()[start:].decode(errors="replace") for log, start in zip(self._logs, self._read, strict=True))
             return sorted(self._sent) == sorted("".join(found) for found in refusals.findall(said))
 
         eventually(all_refused)
