@@ -25,7 +25,7 @@ from api.requests import MEGABYTE, too_large
 from api.resources import Desk, namespaces
 from broker.gateway import Gateway
 from broker.health import Health
-from schemas.errors import FirecrestError, ServiceUnavailable, Unauthorized
+from schemas.errors import FirecrestError, ServiceUnavailable
 from schemas.operation import OPERATIONS
 from schemas.settings import Settings
 
@@ -73,8 +73,7 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
 def _with_its_body_read(response: Response) -> Response:
     # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
     # From those who did not show who they are no more is taken than any request may hold.
-    strangers = response.status_code == Unauthorized.status
-    body, left = request.environ["wsgi.input"], current_app.config["MAX_CONTENT_LENGTH"] if strangers else _MOST_DRAINED
+    body, left = request.environ["wsgi.input"], _MOST_DRAINED if "caller" in g else current_app.config["MAX_CONTENT_LENGTH"]
     with suppress(OSError, ParseException):
         while left > 0 and (chunk := body.read(_SLACK)):
             left -= len(chunk)

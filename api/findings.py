@@ -6,7 +6,7 @@ from broker.health import Health, Probe
 from schemas.settings import Filesystem, Settings, System
 from schemas.status import FilesystemStatus, SystemStatus
 
-_MISSED_PERIODS = 3
+MISSED_PERIODS = 3
 _SLACK = 2
 
 
@@ -61,7 +61,7 @@ def findings(health: Health, settings: Settings) -> Findings:
     every = settings.probes
 
     def lately(probe: Probe, period: float, timeout: float) -> dict[str, dict[str, bool]]:
-        return health.lately(probe, seconds=_MISSED_PERIODS * period + timeout + _SLACK)
+        return health.lately(probe, seconds=MISSED_PERIODS * period + timeout + _SLACK)
 
     return Findings(
         lately(Probe.SYSTEM, every.system_period, every.system_timeout),

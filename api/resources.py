@@ -36,7 +36,7 @@ class Desk:
     def serve(self, operation: type[Operation], path: dict[str, str]) -> Reply:
         """Answer the current request; raises FirecrestError."""
         g.operation, g.fails = operation, operation.route.fails
-        caller = self.identity.caller(request.headers)
+        caller = g.caller = self.identity.caller(request.headers)
         system = system_name(operation, self.settings)
         wanted = asked(operation, path, self.settings.limits)
         g.fails = wanted.op.fails()

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from api.findings import Findings, findings
+from api.findings import MISSED_PERIODS, Findings, findings
 from api.local import VERSION, Office, answers
 from broker.celery import SERVICES
 from broker.gateway import Caller
@@ -24,7 +24,6 @@ from schemas.status import (
     liveness,
 )
 
-_MISSED_PERIODS = 3
 _SCHEDULERS = {"slurm": "Slurm", "gridengine": "Grid Engine"}
 _API = "tasks"  # the one service that no worker performs
 _QUEUED = (*SERVICES, "delegation")
@@ -57,7 +56,7 @@ def one_service(op: OneService, caller: Caller, office: Office) -> dict[str, Any
 def _services(office: Office) -> list[ServiceStatus]:
     """A service is available when a message has come through its queue lately; the API's own is, since it answers."""
     passages = office.gateway.tasks.passages()
-    oldest = time.time() - _MISSED_PERIODS * office.settings.probes.service_period
+    oldest = time.time() - MISSED_PERIODS * office.settings.probes.service_period
     return [*(_service_status(name, alive=passages.get(name, 0) > oldest) for name in _QUEUED), _service_status(_API, alive=True)]
 
 

@@ -95,10 +95,14 @@ class Blobs:
 
 
 class BlobWriter:
-    """An answer on its way into a blob, as a sink (`workers.streams.Sink`): it holds less than a piece, beside what it takes."""
+    """An answer on its way into a blob, as a sink (`workers.streams.Sink`): it holds less than a piece, beside what it takes.
 
-    def __init__(self, blobs: Blobs) -> None:
+    Beyond `most` bytes it raises CommandFailed: what a user's session prints may have no end, whatever was asked of it.
+    """
+
+    def __init__(self, blobs: Blobs, most: int) -> None:
         self._blobs = blobs
+        self._most = most
         self._held = bytearray()
         self._blob = Blob(uuid4().hex, 0)
         self._count = 0
@@ -110,6 +114,8 @@ class BlobWriter:
 
     def take(self, piece: bytes) -> None:
         """Put it too."""
+        if self._blob.size + len(self._held) + len(piece) > self._most:
+            raise CommandFailed(f"Command output exceeded buffer limit ({self._most})")
         self._held += piece
         while len(self._held) >= PIECE:
             self._put(PIECE)

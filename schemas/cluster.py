@@ -1,6 +1,6 @@
 """What a system is made of: nodes, partitions and reservations, their keys written as Slurm writes them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
@@ -10,6 +10,7 @@ from schemas.fields import Refusal, Text
 from schemas.operation import Course, Operation, operation
 
 FAILED = "Failed to retrieve account information"
+_QUERY: dict[str, Any] = {"says": "Task created", "fails": FAILED, "course": Course.DEFERRED, "shared": True}
 
 
 class _Record(BaseModel):
@@ -46,15 +47,7 @@ class Reservation(_Record):
     features: list[str]
 
 
-@operation(
-    "GET /compute/nodes",
-    list[Node],
-    says="Task created",
-    fails=FAILED,
-    course=Course.DEFERRED,
-    shared=True,
-    probe=lambda _: Reachable(),
-)
+@operation("GET /compute/nodes", list[Node], **_QUERY, probe=lambda _: Reachable())
 class Nodes(Operation):
     """List compute nodes."""
 
@@ -63,30 +56,14 @@ class Nodes(Operation):
     )
 
 
-@operation(
-    "GET /compute/nodes/{nodeName}",
-    list[Node],
-    says="Task created",
-    fails=FAILED,
-    course=Course.DEFERRED,
-    shared=True,
-    probe=lambda _: Reachable(),
-)
+@operation("GET /compute/nodes/{nodeName}", list[Node], **_QUERY, probe=lambda _: Reachable())
 class OneNode(Operation):
     """Show a compute node."""
 
     node_name: Annotated[Text, Refusal("Failed to retrieve node", "nodeName '{value}' {reason}")] = Field(description="Name of the node")
 
 
-@operation(
-    "GET /compute/partitions",
-    list[Partition],
-    says="Task created",
-    fails=FAILED,
-    course=Course.DEFERRED,
-    shared=True,
-    probe=lambda _: Reachable(purpose=FAILED),
-)
+@operation("GET /compute/partitions", list[Partition], **_QUERY, probe=lambda _: Reachable(purpose=FAILED))
 class Partitions(Operation):
     """List partitions."""
 
@@ -95,15 +72,7 @@ class Partitions(Operation):
     )
 
 
-@operation(
-    "GET /compute/reservations",
-    list[Reservation],
-    says="Task created",
-    fails=FAILED,
-    course=Course.DEFERRED,
-    shared=True,
-    probe=lambda _: Reachable(purpose=FAILED),
-)
+@operation("GET /compute/reservations", list[Reservation], **_QUERY, probe=lambda _: Reachable(purpose=FAILED))
 class Reservations(Operation):
     """List reservations, as any user sees them."""
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from schemas.fields import Absent, Count, Refusal, because, harmless, saying
 
@@ -50,7 +50,7 @@ def _wanted(kind: Any, *checks: Callable[[Any], Any]) -> Any:
 
 
 Name = _wanted(str, harmless)
-Number = _wanted(Count, _positive)
+Number = _wanted(Annotated[Count, WithJsonSchema({"type": "integer", "minimum": 1})], _positive)
 Duration = _wanted(str, harmless, _duration)
 NodeCount = _wanted(str, _like(r"[1-9]\d{0,8}(?:-[1-9]\d{0,8})?", "a number of nodes, or a range such as 2-4"))
 Memory = _wanted(str, _like(r"\d{1,15}[KMGTkmgt]?", "an amount of memory such as 4000M"))

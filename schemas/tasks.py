@@ -65,7 +65,9 @@ class Tasks(Operation):
     since: Annotated[datetime | None, BeforeValidator(_moment)] = Field(
         None, description="Only tasks created then or later; ISO 8601, in the server's time zone where none is given"
     )
-    page_size: Annotated[Count | None, Absent] = Field(None, description="Tasks on a page; 25 when only pageNumber is given")
+    page_size: Annotated[Count | None, Absent] = Field(
+        None, description="Tasks on a page; 25 when only pageNumber is given", json_schema_extra={"minimum": 1}
+    )
     page_number: Annotated[Count | None, Absent] = Field(None, description="Page to show, from 0; all tasks when neither is given")
 
     @field_validator("page_size")

@@ -69,7 +69,8 @@ def lines_with(pattern: str | None, content: str) -> str:
 @performs(Download)
 def download(op: Download, host: Host, scene: Scene) -> Blob:
     """Where the bytes of a file wait; nothing of what is not a regular file and has no size."""
-    writer, limit = BlobWriter(scene.blobs), _most(scene.limits)
+    limit = _most(scene.limits)
+    writer = BlobWriter(scene.blobs, limit + 1)
     size = host.run(_size(op.source_path, scene.limits))
     if size > limit:
         raise SizeLimit(description="Failed to download file")

@@ -136,7 +136,7 @@ class LocalHost:
         end = time.monotonic() + self._patience
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            while selector.select(max(0.0, end - time.monotonic())):
+            while (left := end - time.monotonic()) > 0 and selector.select(left):
                 piece = os.read(process.stdout.fileno(), _CHUNK)
                 if not piece:
                     with suppress(subprocess.TimeoutExpired):

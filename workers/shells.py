@@ -134,16 +134,22 @@ class _Outputs:
                 finished = frame.feed(stdout, stderr)
                 if finished:
                     return finished
+                if time.monotonic() >= deadline:
+                    raise _late()
             elif ended:
                 raise LostError("the session ended")
             elif not self._bell.wait(max(0.0, deadline - time.monotonic())):
-                raise TimedOut("Command has finished with timeout signal")
+                raise _late()
 
     def _arrived(self) -> tuple[bytes, bytes]:
         session = self._session
         stdout = session.recv(_CHUNK) if session.recv_ready() else b""
         stderr = session.recv_stderr(_CHUNK) if session.recv_stderr_ready() else b""
         return stdout, stderr
+
+
+def _late() -> TimedOut:
+    return TimedOut("Command has finished with timeout signal")
 
 
 @contextmanager

@@ -52,6 +52,26 @@ def test_silence_is_given_up_at_the_deadline() -> None:
         read(session(b"half", ended=False))
 
 
+class Endless:
+    """A sink whose session never runs dry."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self.channel = channel
+
+    def begin(self) -> None:
+        """Nothing to forget."""
+
+    def take(self, piece: bytes) -> None:
+        """As much comes as goes."""
+        self.channel.in_buffer.feed(piece)
+
+
+def test_output_without_end_is_given_up_at_the_deadline() -> None:
+    channel = session(bytes(1000), ended=False)
+    with pytest.raises(TimedOut):
+        _Outputs(channel).read(Frame(TOKEN, sink=Endless(channel)), time.monotonic() + 0.05)
+
+
 def test_too_much_is_refused() -> None:
     with pytest.raises(CommandFailed, match=r"Command output exceeded buffer limit \(100\)"):
         read(session(bytes(101), ended=False), most=100)

@@ -5,7 +5,9 @@ import os
 import random
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -47,7 +49,7 @@ def upload(content: bytes, name: str = "file") -> Upload:
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 4 * PIECE])
 def test_an_answer_is_taken_as_it_was_written_and_is_gone(redis: Redis, size: int) -> None:
     content, blobs = CONTENT[:size], Blobs(redis)
-    writer = BlobWriter(blobs)
+    writer = BlobWriter(blobs, size + len(b"something"))
     for start in (b"something", b""):
         writer.begin()
         writer.take(start)
@@ -59,6 +61,13 @@ def test_an_answer_is_taken_as_it_was_written_and_is_gone(redis: Redis, size: in
     assert (blob.size, b"".join(found)) == (size, content)
     assert all(len(piece) <= PIECE for piece in found)
     assert not redis.exists(f"blob:{blob.key}")
+
+
+def test_an_answer_without_end_is_not_kept(redis: Redis) -> None:
+    writer = BlobWriter(Blobs(redis), 2 * PIECE)
+    with pytest.raises(CommandFailed, match="exceeded buffer limit"):
+        deque(map(writer.take, repeat(bytes(1000))), maxlen=0)
+    assert PIECE < writer.finish().size <= 2 * PIECE
 
 
 def test_an_answer_that_nobody_takes_to_the_end_is_dropped(redis: Redis) -> None:

@@ -2,7 +2,9 @@
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 
 _ID = re.compile(r"(\d+)(?:_\[(\d+)-(\d+)\]|\+(\d+))?", re.ASCII)
 _TASKS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
@@ -28,9 +30,19 @@ def meant(shown: str, ids: str) -> bool:
 
     Slurm shows the whole array and all components where only some were asked for: only they are left out.
     """
-    asked = [match for one in listed(ids) if (match := _ID.fullmatch(one)) and match[1] == root(shown)]
+    words, by_root = _asked(ids)
+    asked = by_root.get(root(shown), ())
     narrow = [match for match in asked if match[0] != match[1]]
-    return len(narrow) < len(asked) or not narrow or shown in listed(ids) or any(_holds(match, shown) for match in narrow)
+    return len(narrow) < len(asked) or not narrow or shown in words or any(_holds(match, shown) for match in narrow)
+
+
+@lru_cache(maxsize=8)
+def _asked(ids: str) -> tuple[frozenset[str], dict[str, list[re.Match[str]]]]:
+    """The ids of a list, and those of jobs, arrays and components by the job that they belong to."""
+    words, by_root = frozenset(listed(ids)), defaultdict[str, list[re.Match[str]]](list)
+    for match in filter(None, map(_ID.fullmatch, words)):
+        by_root[match[1]].append(match)
+    return words, by_root
 
 
 def _holds(asked: re.Match[str], shown: str) -> bool:
