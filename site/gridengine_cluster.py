@@ -10,7 +10,7 @@ import ssh_server
 from commands import output, run, succeeds
 from facts import Site
 from folders import lasting
-from people import PEOPLE
+from people import PEOPLE, USERS
 from probes import answers
 from program import Program
 from supervision import NAMED_LOCALHOST
@@ -98,6 +98,8 @@ def _prepare_cell(site: Site) -> None:
     root = site.layout.gridengine
     if not (root / "made").exists():
         shutil.rmtree(root, ignore_errors=True)
+        for user in USERS:  # job numbers begin anew, and what was cancelled under them is another cell's
+            Path(f"/home/{user}/.firecrest/gridengine-cancelled").unlink(missing_ok=True)
         _make_cell(site, root)
         (root / "made").touch()
     for name, line in {"act_qmaster": HOST, "host_aliases": " ".join((HOST, *_names()))}.items():

@@ -103,7 +103,7 @@ def upload(op: UploadFile, host: Host, scene: Scene) -> str:
 # permissions, and its owner and group as far as the user may give them; before there is any content to be seen.
 _REPLACE = r"""
 path=$1 size=$2 mark=$3 temporary=
-refuse() { printf '%s: %s\n' "$path" "$1" >&2; exit 1; }
+refuse() { printf "upload: cannot write '%s': %s\n" "$path" "$1" >&2; exit 1; }
 trap '[ -z "$temporary" ] || rm -f -- "$temporary"' EXIT
 trap 'exit 1' HUP INT PIPE TERM
 target=$(readlink -vfn -- "$path" && echo /) || exit

@@ -56,7 +56,7 @@ class Member(Generic[C, S]):
     """A connection as the pool keeps account of it; `connection` is None until whoever got a slot on it has opened it.
 
     `taken` sessions are in use, `idle` ones wait warm, `lost` ones may still be occupied at the server by commands that
-    were given up.
+    were given up. `proven` is when a command has last ended on it.
     """
 
     entrance: Entrance[C, S]
@@ -66,6 +66,7 @@ class Member(Generic[C, S]):
     idle: list[S] = field(default_factory=list)
     taken: int = 0
     lost: int = 0
+    proven: float = float("-inf")
     gone: bool = False
     failure: FirecrestError | None = None
     opening: threading.Lock = field(default_factory=threading.Lock)
@@ -131,6 +132,7 @@ class Pool(Generic[C, S]):
         """Give a slot back, its session warm."""
         with self._account() as rubbish:
             slot.member.idle.append(session)
+            slot.member.proven = time.monotonic()
             self._free(slot, rubbish)
 
     def drop(self, slot: Slot[C, S], *, lost: bool = False) -> None:
@@ -182,7 +184,7 @@ class Pool(Generic[C, S]):
         with self._lock:
             entrance = self._entrances.get(key)
             members = entrance.members if entrance else []
-            return any(member.used > since and not member.lost and any(session.usable() for session in member.idle) for member in members)
+            return any(member.proven > since and not member.lost and any(session.usable() for session in member.idle) for member in members)
 
     def count(self) -> tuple[int, int]:
         """How many connections there are, and how many sessions on them."""
