@@ -80,11 +80,15 @@ class Site:
 
 
 def site(layout: Layout, *, settled: bool) -> Site:
-    """The site of a state folder: as written down, with new ports for those taken meanwhile unless it is `settled` (running)."""
+    """The site of a state folder: as written down, with new ports for those taken meanwhile unless it is `settled` (running).
+
+    What runs may be older than this program, and lack ports.
+    """
     written = _written(layout)
     kept = written.get("ports", {})
     decided = _secrets() | written.get("secrets", {})
-    return Site(layout, kept if settled and kept else ports.assigned(PORTS, kept), decided)
+    lacking = tuple(name for name in PORTS if name not in kept)
+    return Site(layout, kept | ports.assigned(lacking, {}) if settled else ports.assigned(PORTS, kept), decided)
 
 
 def write_down(site: Site) -> None:
