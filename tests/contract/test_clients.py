@@ -49,7 +49,8 @@ def test_slashes_at_the_end_of_the_url_do_no_harm(make: Callable[..., Any], syst
 
 
 def test_the_deployment_tells_what_it_is(client: Any, system: str) -> None:
-    assert client.all_systems() == [{"system": name, "status": "available", "description": "System ready"} for name in (system, "ridge")]
+    ready = [{"system": name, "status": "available", "description": "System ready"} for name in (system, "ridge")]
+    eventually(lambda: client.all_systems() == ready)
     services = {service["service"]: service for service in client.all_services()}
     assert services["utilities"] == {
         "service": "utilities", "status": "available", "status_code": 200, "description": "server up & flask running",
