@@ -39,7 +39,7 @@ def test_what_hangs_or_is_no_file_does_not_hold_up_the_others(
     jobs = [directly(site, f"--output={shown}", wrap="echo here; sleep 600"), directly(site, f"--output={folder.path}/later")]
     for job in jobs:
         running(job)
-    eventually(lambda: Path(shown).read_text())
+    eventually(lambda: Path(shown).exists() and Path(shown).read_text())
     eventually(lambda: Path(folder.path, "later").exists())
     Path(folder.path, "later").unlink()
     os.mkfifo(pipe)
@@ -49,7 +49,7 @@ def test_what_hangs_or_is_no_file_does_not_hold_up_the_others(
     found = done(alice, "/compute/jobs", jobs=",".join(jobs))
 
     assert {job["jobid"]: job["job_data_out"] for job in found.values()} == dict(zip(jobs, ("here", ""), strict=True))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10, "the limit for what hangs"
 
 
 @pytest.mark.usefixtures("tidied")
