@@ -57,7 +57,7 @@ FROM base AS servers
 # The keys that packages make when they are installed would be the same in every container: none is used, none is kept.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends \
-      bzip2 ceph-mon ceph-osd file radosgw iproute2 mariadb-server munge openssh-client openssh-server procps redis-server \
+      bzip2 ceph-mon ceph-osd file radosgw iproute2 mariadb-server munge openssh-client openssh-server procps redis-server rsync \
       slurm-client slurm-wlm-mysql-plugin slurmctld slurmd slurmdbd unzip xz-utils \
  && rm -rf /var/lib/apt/lists/* /var/lib/mysql/* /etc/ssh/ssh_host_*_key* /etc/munge/munge.key
 COPY --from=servers-packages /opt/venv /opt/venv

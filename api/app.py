@@ -17,6 +17,7 @@ import schemas.compute
 import schemas.reservations
 import schemas.status
 import schemas.tasks
+import schemas.transfer_jobs
 import schemas.utilities
 from api.documents import openapi
 from api.identity import Identity

@@ -109,7 +109,8 @@ def answer(operation: type[Operation], template: str, generator: type[GenerateJs
     route = operation.route
     text = {"type": "string"}
     if route.course is Course.DEFERRED:
-        return {"type": "object", "properties": {"success": text, "task_id": text, "task_url": text}}
+        told = ("success", "task_id") if route.transfer_job else ("success", "task_id", "task_url")
+        return {"type": "object", "properties": dict.fromkeys(told, text)}
     output = TypeAdapter(route.output).json_schema(mode="serialization", ref_template=template, schema_generator=generator)
     models = output.pop("$defs", {})
     if route.envelope is None:

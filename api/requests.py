@@ -35,7 +35,10 @@ class Asked:
 
 
 def system_name(operation: type[Operation], settings: Settings) -> str:
-    """The system in X-Machine-Name, "" for operations that need none; raises NoMachine or MachineDoesNotExist."""
+    """Where to perform what is asked of the system in X-Machine-Name; "" for operations that need none.
+
+    Raises NoMachine or MachineDoesNotExist.
+    """
     route = operation.route
     if not route.on_system:
         return ""
@@ -44,9 +47,11 @@ def system_name(operation: type[Operation], settings: Settings) -> str:
         raise NoMachine("No machine name given")
     if not name:
         raise NoMachine(description="No machine name given")
-    if settings.system(name) is None:
-        raise MachineDoesNotExist("Machine does not exists" if route.service in _DOUBLE_S else "Machine does not exist")
-    return name
+    system = settings.system(name)
+    if system is None:
+        text = "Machine does not exists" if route.service in _DOUBLE_S else "Machine does not exist"
+        raise MachineDoesNotExist(text, description="Failed operation" if route.service == "storage" else None)
+    return system.transfer_system or name if route.transfer_job else name
 
 
 def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> Asked:

@@ -55,7 +55,8 @@ class Desk:
             g.fails = wanted.op.fails()
         self._keep(wanted)
         task = self.gateway.defer(wanted.op, caller, system)
-        return {"success": route.says, "task_id": task.task_id, "task_url": task.url()}, route.status
+        told = {"success": route.says, "task_id": task.task_id}
+        return (told if route.transfer_job else {**told, "task_url": task.url()}), route.status
 
     def _probe(self, probe: Operation, caller: Caller, system: str) -> None:
         g.fails = probe.fails()

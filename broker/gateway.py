@@ -78,7 +78,7 @@ class Gateway:
         message = {"operation": op.task(), "parameters": op.parameters(), "shown": op.shown(), "grant": grant}
         try:
             task = self.tasks.create(
-                task_id, user=caller.user, service=op.route.service, system=system, message=message, stoppable=op.route.stoppable
+                task_id, user=caller.user, service=op.route.queue, system=system, message=message, stoppable=op.route.stoppable
             )
             self._send_first(task, message)
         except _UNREACHABLE as lost:

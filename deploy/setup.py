@@ -90,6 +90,7 @@ def _settings(*, password: str, host_key: str, storage: dict[str, str]) -> dict[
         "job_root": "/home",
         "filesystems": [{"name": "home", "path": "/home", "description": "Home directories"}],
         "probe_user": "fcprobe",
+        "transfer_partition": "xfer",
     }
     return {
         "systems": [system],

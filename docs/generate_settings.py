@@ -84,7 +84,7 @@ def _kind(kind: Any) -> str:
         return _kind(parts[0])
     if issubclass(kind, Section):
         return "section"
-    return {str: "text", int: "whole number", float: "number", Path: "path"}[kind]
+    return {str: "text", bool: "true or false", int: "whole number", float: "number", Path: "path"}[kind]
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -104,6 +104,8 @@ def _default(field: FieldInfo) -> str:
         return "its defaults"
     if isinstance(field.default, tuple):
         return ", ".join(f"`{item}`" for item in field.default) or "empty"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
     return f"`{field.default}`" if field.default != "" else "empty"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
 from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
-from schemas.job_fields import Begin, Constraint, Dependency, Duration, Gpus, Indices, Memory, Name, NodeCount, Number
+from schemas.job_fields import Account, Begin, Constraint, Dependency, Duration, Gpus, Indices, Memory, Name, NodeCount, Number
 from schemas.moments import Moment
 from schemas.operation import Course, Operation, internal, operation
 
@@ -128,7 +128,7 @@ _ENVIRONMENT: Any = Field(default_factory=dict, description="JSON object of envi
 
 
 class _Charged(Operation):
-    account: Annotated[Text | None, Refusal("Invalid account")] = Field(None, description="Account that the job is charged to")
+    account: Account = Field(None, description="Account that the job is charged to")
 
 
 class JobRequest(_Charged):

@@ -14,7 +14,7 @@ class FirecrestError(Exception):
     """A failure in the words of the FirecREST v1 contract.
 
     `text` becomes `error` in the body (left out when empty), `says` replaces the value of the class's header,
-    `description` replaces the description that the operation gives to its failures. What is `transient` may go well
+    `description` replaces the description that the operation gives to its failures ("": none is sent). What is `transient` may go well
     when tried again.
     """
 
@@ -39,7 +39,7 @@ class FirecrestError(Exception):
     def body(self, description: str) -> dict[str, Any]:
         """The JSON body, `description` being what the operation says of its failures."""
         shown = self.description if self.description is not None else description
-        return {"description": shown, **({"error": self.text} if self.text else {})}
+        return {name: text for name, text in (("description", shown), ("error", self.text)) if text}
 
     def swapped_body(self, fails: str) -> dict[str, Any]:
         """The JSON body where `error` is what the operation says of its failures, and `description` what no header tells."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from schemas.fields import Absent, Count, Refusal, because, harmless, saying
+from schemas.fields import Absent, Count, Refusal, Text, because, harmless, saying
 
 _PARTS: Final = {
     "id": r"\d{1,18}(?:_(?:\d{1,18}|\*))?(?:\+\d{1,18})?",
@@ -52,11 +52,15 @@ def _wanted(kind: Any, *checks: Callable[[Any], Any]) -> Any:
 Name = _wanted(str, harmless)
 Number = _wanted(Annotated[Count, WithJsonSchema({"type": "integer", "minimum": 1})], _positive)
 Duration = _wanted(str, harmless, _duration)
+Limit = Annotated[str, AfterValidator(_duration), Refusal(description="")]
 NodeCount = _wanted(str, _like(r"[1-9]\d{0,8}(?:-[1-9]\d{0,8})?", "a number of nodes, or a range such as 2-4"))
 Memory = _wanted(str, _like(r"\d{1,15}[KMGTkmgt]?", "an amount of memory such as 4000M"))
 Gpus = _wanted(str, _like(rf"{_PARTS['gpu']}(?:,{_PARTS['gpu']})*", "a number of GPUs, or type:number"))
 # these need characters that the input check forbids, and no others
 Constraint = _wanted(str, _like(r"[\w.,:@=+*&|()\[\]-]{1,1000}", "a constraint"))
 Dependency = _wanted(str, _like(rf"{_WAIT}(?:[,?]{_WAIT})*", "a dependency such as afterok:12:13"))
+_JOBS = _like(rf"{_PARTS['id']}(?::{_PARTS['id']})*", "a job id, or several with ':' between")
+Awaited = Annotated[Annotated[str, AfterValidator(harmless), AfterValidator(_JOBS)] | None, Refusal("Invalid {field}")]
+Account = Annotated[Text | None, Refusal("Invalid account")]
 Indices = _wanted(str, _like(rf"{_PARTS['range']}(?:,{_PARTS['range']})*(?:%\d{{1,9}})?", "a list of indices such as 0-15%4"))
 Begin = _wanted(str, _like(r"[\w:/.+-]+(?: [\w:/.+-]+)*", "a time such as 2026-11-22T10:00 or now+1hour"))

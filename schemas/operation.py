@@ -28,8 +28,9 @@ class Route:
     operation gets its task, `also` is a second path that leads to it, and `once` says that it is tried
     again until its outcome is known, because it must be done exactly once. `shared`: identical calls of one user that are
     under way together may have one answer. `unnamed_is_error` is where the contract puts the lack of X-Machine-Name, and
-    `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure. `verb` is empty for
-    operations that only the service itself calls.
+    `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure. `transfer_job`: compute
+    submits it as a job, on the system that runs such jobs for the one named, and its task is told without a URL. `verb` is
+    empty for operations that only the service itself calls.
     """
 
     verb: str
@@ -47,11 +48,17 @@ class Route:
     shared: bool = False
     unnamed_is_error: bool = False
     fails_is_error: bool = False
+    transfer_job: bool = False
 
     @property
     def service(self) -> str:
-        """The service, which is also the queue: the first part of the path."""
+        """The service that offers it: the first part of the path."""
         return self.path.split("/")[1]
+
+    @property
+    def queue(self) -> str:
+        """The service that performs it, which has its tasks and is also the queue."""
+        return "compute" if self.transfer_job else self.service
 
     @property
     def stoppable(self) -> bool:
@@ -70,7 +77,7 @@ class Operation(BaseModel):
     @classmethod
     def task(cls) -> str:
         """The name that Celery and Flower know it by, such as `utilities.Ls`."""
-        return f"{cls.route.service}.{cls.__name__}"
+        return f"{cls.route.queue}.{cls.__name__}"
 
     def parameters(self) -> dict[str, Any]:
         """The parameters as JSON, as they travel in the message."""

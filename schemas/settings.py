@@ -1,9 +1,9 @@
 """The deployment, typed and described."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -38,6 +38,12 @@ class System(Section):
     )
     sbatch_options: tuple[str, ...] = Field((), description="Words put before the script on every sbatch or qsub command line")
     parallel_environment: str = Field("smp", description="Grid Engine's parallel environment that gives a job several slots on one node")
+    transfer_system: str = Field("", description="Name of the system that runs the transfer jobs of this one; itself when empty")
+    transfer_partition: str = Field("", description="Partition, or queue, of transfer jobs here; the scheduler's own choice when empty")
+    transfer_constraint: str = Field("", description="Features that nodes of transfer jobs here must have")
+    primary_group_account: bool = Field(
+        False, description="Whether transfer jobs here that name no account are charged to the one called like the user's primary group"
+    )
     sessions_per_connection: int = Field(7, ge=1, description="Below the server's MaxSessions, which frees a slot late")
     connections_per_user: int = Field(2, ge=1, description="SSH connections one user may have from one worker process")
 
@@ -138,6 +144,13 @@ class Settings(Section):
     engine: Engine = Engine()
     probes: Probes = Probes()
     delegation: Delegation = Delegation()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for system in self.systems:
+            if system.transfer_system and self.system(system.transfer_system) is None:
+                raise ValueError(f"there is no system {system.transfer_system}, which is to run the transfer jobs of {system.name}")
+        return self
 
     def system(self, name: str) -> System | None:
         """The system of that public name."""

@@ -261,15 +261,21 @@ class Extract(Operation):
     target_path: Text = Field(description="Directory to unpack into")
     source_path: Text = Field(description="Path of the archive")
     extension: str = Field("auto", description="Format: .zip, .tar, .gz, .tgz, .bz2 or .xz; auto: by the suffix of sourcePath")
-    type: str = Field("auto", description="Another name of extension, which comes first")
+    type: str = Field("auto", validate_default=True, description="Another name of extension, which comes first")
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.format() not in FORMATS:
-            raise saying(f"Unsupported file format in {self.source_path}.")
-        return self
+    @field_validator("type")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        source = info.data.get("source_path")
+        if source is not None and _format(source, info.data.get("extension", ""), value) not in FORMATS:
+            raise saying(f"Unsupported file format in {source}.")
+        return value
 
     def format(self) -> str:
         """The name of the format, one of FORMATS."""
-        named = (name for name in (self.extension, self.type) if name.lower() not in ("", "auto"))
-        return next(named, posixpath.splitext(self.source_path)[1]).removeprefix(".").lower()
+        return _format(self.source_path, self.extension, self.type)
+
+
+def _format(source: str, *names: str) -> str:
+    named = (name for name in names if name.lower() not in ("", "auto"))
+    return next(named, posixpath.splitext(source)[1]).removeprefix(".").lower()

@@ -46,8 +46,12 @@ def _settings(site: Site) -> dict[str, object]:
             "job_root": "/home",
             "filesystems": filesystems,
             "probe_user": PROBE_USER,
+            "transfer_partition": partition,
         }
-        for name, port, key, scheduler in ((SYSTEM, "sshd", "host", "slurm"), (RIDGE, "ridge", "ridge", "gridengine"))
+        for name, port, key, scheduler, partition in (
+            (SYSTEM, "sshd", "host", "slurm", "xfer"),
+            (RIDGE, "ridge", "ridge", "gridengine", ""),
+        )
     ]
     storage = {
         "private_url": site.s3_url,

@@ -37,21 +37,21 @@ def packing(source: str, target: str, *, dereference: bool) -> tuple[str, ...]:
     folder, name = posixpath.split(source.rstrip("/"))
     links = ("--dereference",) if dereference else ()
     # --force-local: a colon in a name is no host.
-    return ("tar", *links, "-cz", "--force-local", f"--file={_file(target)}", f"--directory={folder or _root(source)}", "--", name or ".")
+    return ("tar", *links, "-cz", "--force-local", f"--file={as_file(target)}", f"--directory={folder or _root(source)}", "--", name or ".")
 
 
 def unpacking(source: str, target: str, *, kind: str) -> tuple[str, ...]:
     """The command that unpacks the source, an archive of that format, into a directory, and prints what it unpacks."""
     if kind == "zip":
-        return ("unzip", "-o", _literally(_file(source)), "-d", _file(target))
-    return ("tar", "-xv", *_FILTERS[kind], "--force-local", f"--file={_file(source)}", f"--directory={target}")
+        return ("unzip", "-o", _literally(as_file(source)), "-d", as_file(target))
+    return ("tar", "-xv", *_FILTERS[kind], "--force-local", f"--file={as_file(source)}", f"--directory={target}")
 
 
 def _root(source: str) -> str:
     return "/" if source.startswith("/") else "."
 
 
-def _file(path: str) -> str:
+def as_file(path: str) -> str:
     """The path, never to be taken for an option or for standard input."""
     return path if path.startswith("/") else f"./{path}"
 

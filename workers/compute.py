@@ -11,6 +11,7 @@ from schemas.compute import (
     Accounting,
     Cancel,
     Job,
+    JobRequest,
     Jobs,
     OneJob,
     Paged,
@@ -86,29 +87,31 @@ def readable(op: Readable, host: Host, scene: Scene) -> None:
 @performs(SubmitUpload)
 def submit_upload(op: SubmitUpload, host: Host, scene: Scene) -> Submitted:
     """The job, submitted once from a folder of its own."""
-    folder = _folder(scene)
+    folder = job_folder(scene)
     name = re.sub(r"\s", "_", posixpath.basename(op.file.name)) or "script"
-    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=name, content=scene.source(op.file))))
+    return host.run(scheduler(scene).submit(submission(op, scene, folder=folder, script=name, content=scene.source(op.file))))
 
 
 @performs(SubmitPath)
 def submit_path(op: SubmitPath, host: Host, scene: Scene) -> Submitted:
     """The job, submitted once from the folder of its script."""
     folder = posixpath.dirname(op.target_path) or "."
-    return host.run(scheduler(scene).submit(_submission(op, scene, folder=folder, script=posixpath.basename(op.target_path), content=None)))
+    return host.run(scheduler(scene).submit(submission(op, scene, folder=folder, script=posixpath.basename(op.target_path), content=None)))
 
 
-def _folder(scene: Scene) -> str:
+def job_folder(scene: Scene) -> str:
+    """The task's own folder on the system."""
     return posixpath.join(scene.system.job_root, scene.user, "firecrest", scene.task_id)
 
 
-def _submission(op: SubmitUpload | SubmitPath, scene: Scene, *, folder: str, script: str, content: Source | None) -> Submission:
+def submission(request: JobRequest, scene: Scene, *, folder: str, script: str, content: Source | None) -> Submission:
+    """What to submit on the system, with the site's own options."""
     return Submission(
-        receipts=posixpath.join(_folder(scene), ".firecrest"),
+        receipts=posixpath.join(job_folder(scene), ".firecrest"),
         folder=folder,
         script=script,
         content=content,
-        request=op,
+        request=request,
         options=scene.system.sbatch_options,
         parallel_environment=scene.system.parallel_environment,
     )

@@ -128,13 +128,13 @@ def mkdir(op: Mkdir, host: Host, scene: Scene) -> str:
 @performs(Rename)
 def rename(op: Rename, host: Host, scene: Scene) -> str:
     """Nothing; the file is elsewhere."""
-    return _change(host, scene, "mv", "--force", "--", op.source_path, op.target_path, parse=nothing)
+    return _change(host, scene, *moving(op.source_path, op.target_path), parse=nothing)
 
 
 @performs(Copy)
 def copy(op: Copy, host: Host, scene: Scene) -> str:
     """Nothing; the copy is there."""
-    return _change(host, scene, "cp", "--force", "-dR", "--preserve=all", "--", op.source_path, op.target_path, parse=nothing)
+    return _change(host, scene, *copying(op.source_path, op.target_path), parse=nothing)
 
 
 @performs(Chmod)
@@ -158,7 +158,22 @@ def symlink(op: Symlink, host: Host, scene: Scene) -> str:
 @performs(Rm)
 def rm(op: Rm, host: Host, scene: Scene) -> None:
     """Nothing; the path is gone."""
-    _change(host, scene, "rm", "-r", "--interactive=never", "--", op.target_path, parse=nothing)
+    _change(host, scene, *removing(op.target_path), parse=nothing)
+
+
+def moving(source: str, target: str) -> tuple[str, ...]:
+    """The command that renames or moves."""
+    return ("mv", "--force", "--", source, target)
+
+
+def copying(source: str, target: str) -> tuple[str, ...]:
+    """The command that copies with all that is in it."""
+    return ("cp", "--force", "-dR", "--preserve=all", "--", source, target)
+
+
+def removing(target: str) -> tuple[str, ...]:
+    """The command that deletes with all that is in it; what is not there is a failure."""
+    return ("rm", "-r", "--interactive=never", "--", target)
 
 
 def _change(host: Host, scene: Scene, *words: str, parse: Callable[[bytes], T]) -> T:

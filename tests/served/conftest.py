@@ -77,6 +77,7 @@ def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settin
             "systems": [
                 {"name": "here", "host": "127.0.0.1", "host_keys": ["none"], "job_root": str(tmp_path_factory.mktemp("jobs"))},
                 {"name": "tooled", "host": "127.0.0.1", "host_keys": ["none"], "reservation_command": tool},
+                {"name": "remote", "host": "127.0.0.1", "host_keys": ["none"], "transfer_system": "here"},
             ],
             "issuers": [{"jwks_url": "http://127.0.0.1:9/none"}],
             "broker": {"url": redis_url},

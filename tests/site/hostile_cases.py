@@ -123,9 +123,10 @@ def _values(field: Field, canaries: Canaries, shares: tuple[int, int], path: str
 def _shares(operation: type[Operation], path: str, field: Field) -> tuple[int, int]:
     """Of how many plain values, and of how many injecting ones, a field gets one: each field others, so that all are used.
 
-    Headers and flags are read in one place for all operations, and deferred calls cost the scheduler much.
+    Headers and flags are read in one place for all operations, deferred calls cost the scheduler much, and transfer jobs have
+    most of their fields in common.
     """
-    if field.place == "header" or field.schema.get("type") == "boolean" or path == operation.route.also:
+    if operation.route.transfer_job or field.place == "header" or field.schema.get("type") == "boolean" or path == operation.route.also:
         return 16, 8
     return (8, 4) if operation.route.course is Course.DEFERRED else (3, 1)
 

@@ -45,6 +45,7 @@ ON_SYSTEM = (
     ("GET", "/compute/nodes/n1", "Failed to retrieve account information"),
     ("GET", "/compute/partitions", "Failed to retrieve account information"),
     ("GET", "/compute/reservations", "Failed to retrieve account information"),
+    *(("POST", f"/storage/xfer-internal/{name}", "Failed operation") for name in ("cp", "mv", "rsync", "rm", "compress", "extract")),
 )
 ON_PATH = [row for row in ON_SYSTEM if row[1].startswith("/utilities") and row[1] not in ("/utilities/whoami", "/utilities/download")]
 FORBIDDEN = [*"<>|;\"'&\\()`", "\0", "\n", "\r", "\t", "\x1f"]
@@ -67,7 +68,7 @@ def asked(client: Client, verb: str, path: str, **values: Any) -> Response:
 @pytest.mark.parametrize(("verb", "path", "description"), ON_SYSTEM)
 def test_an_unknown_system_is_named_in_both_spellings(alice: Client, verb: str, path: str, description: str) -> None:
     answer = alice.request(verb, path, headers={"X-Machine-Name": "elsewhere"})
-    error = "Machine does not exists" if path.startswith("/compute") else "Machine does not exist"
+    error = "Machine does not exists" if path.startswith(("/compute", "/storage")) else "Machine does not exist"
     assert (answer.status_code, answer.json()) == (400, {"description": description, "error": error})
     assert answer.headers["X-Machine-Does-Not-Exist"] == "Machine does not exist"
     assert answer.headers["X-Machine-Does-Not-Exists"] == "Machine does not exists"

@@ -52,7 +52,8 @@ class Submission:
     """What to submit: `script` lies in `folder` when its content is given, else it is a path on the system.
 
     `receipts` is the task's own folder, which holds lock and receipt; `options` are the site's own words, `parallel_environment` is
-    Grid Engine's name for what gives a job several slots on one node.
+    Grid Engine's name for what gives a job several slots on one node. `ends_hopeless`: if it waits for what can no longer come
+    it is to be cancelled, where the scheduler can do that.
     """
 
     receipts: str
@@ -62,10 +63,16 @@ class Submission:
     request: JobRequest
     options: Sequence[str]
     parallel_environment: str = ""
+    ends_hopeless: bool = False
 
 
 class Scheduler(Protocol):
-    """A workload manager; every function makes a command and runs nothing."""
+    """A workload manager; every function makes a command and runs nothing.
+
+    `JOB_ID` stands for the job's id in names of its output.
+    """
+
+    JOB_ID: str
 
     def submit(self, job: Submission) -> Command[Submitted]:
         """Submit once, whatever happens: a repeated call finds the receipt of the first."""

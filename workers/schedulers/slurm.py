@@ -19,9 +19,11 @@ from workers.schedulers.scheduler import Submission
 from workers.schedulers.scontrol import records
 from workers.schedulers.squeue import queue
 
-__all__ = ["accounting", "cancel", "nodes", "partitions", "ping", "queue", "reservations", "submit"]
+__all__ = ["JOB_ID", "accounting", "cancel", "nodes", "partitions", "ping", "queue", "reservations", "submit"]
 
 T = TypeVar("T")
+
+JOB_ID = "%j"
 
 _SHOW = 'scontrol show job "$1"'
 
@@ -30,7 +32,8 @@ def submit(job: Submission) -> Command[Submitted]:
     """Submit once, whatever happens: a repeated call finds the receipt of the first."""
     mark = secrets.token_hex(16)
     handed = [f"--export-file={receipts.environment(job)}"] if job.request.env else []
-    words = ["sbatch", *handed, *_asked(job.request), f"--chdir={job.folder}", *job.options, "--", job.script]
+    hopeless = ["--kill-on-invalid-dep=yes"] if job.ends_hopeless else []
+    words = ["sbatch", *handed, *_asked(job.request), *hopeless, f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
     by = receipts.Submitter(words, variables, session=True, before="*[Ss]ubmitted batch job ", show=_SHOW)
     return receipts.submission(job, by, partial(_submitted, mark=mark), mark=mark)
