@@ -12,12 +12,14 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 import api.status
+import api.transfers
 import schemas.cluster
 import schemas.compute
 import schemas.reservations
 import schemas.status
 import schemas.tasks
 import schemas.transfer_jobs
+import schemas.transfers
 import schemas.utilities
 from api.documents import openapi
 from api.identity import Identity

@@ -87,6 +87,8 @@ def describe(space: Namespace, method: Callable[..., Any], operation: type[Opera
 def _place(operation: type[Operation], name: str) -> str:
     if f"{{{name}}}" in operation.route.path:
         return "path"
+    if name in operation.in_header:
+        return "header"
     return "query" if operation.route.verb == "GET" else "formData"
 
 

@@ -22,5 +22,6 @@ _gateway = Gateway(
     replies=Replies(_redis),
     signer=GrantSigner(signing_key(_settings.keys.private, "api"), sealing_key(_settings.keys.public)),
     limits=_settings.limits,
+    storage=_settings.storage,
 )
 app = create_app(_settings, _gateway, BearerTokens(TokenVerifier(_settings.issuers)), Health(_redis))

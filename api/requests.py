@@ -57,7 +57,8 @@ def system_name(operation: type[Operation], settings: Settings) -> str:
 def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> Asked:
     """What the request asks for; raises InvalidParameter, InvalidEnvironment or TooLarge."""
     sent = request.args if operation.route.verb == "GET" else _form()
-    values: dict[str, Any] = {**sent.to_dict(), **path}
+    headers = {name: request.headers[name] for name in operation.in_header if name in request.headers}
+    values: dict[str, Any] = {**{name: value for name, value in sent.items() if name not in operation.in_header}, **headers, **path}
     part = None
     for name in uploads(operation):
         values.pop(name, None)

@@ -65,7 +65,7 @@ class Desk:
         except ServiceUnavailable:
             raise
         except FirecrestError as failed:
-            raise failed.told_by_header() from None
+            raise failed.told_by_header(probe.route.error) from None
 
     def _keep(self, wanted: Asked) -> None:
         if wanted.file is not None:

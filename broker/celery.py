@@ -9,7 +9,7 @@ from broker.health import Probe
 from schemas.settings import Settings
 
 HOUSEKEEPING = "beat"
-SERVICES = ("utilities", "compute", "reservations")
+SERVICES = ("utilities", "compute", "storage", "reservations")
 QUEUES = (*SERVICES, "delegation", HOUSEKEEPING)
 
 _HALF_A_DAY = 43200
@@ -38,6 +38,7 @@ def create_celery(settings: Settings) -> Celery:
         },
         beat_schedule={
             "sweep": {"task": "beat.Sweep", "schedule": settings.engine.sweep_seconds, "options": {"expires": 10}},
+            **({"orphans": _tick("beat.SweepStaging", settings.storage.orphan_seconds)} if settings.storage else {}),
             **probes(settings),
         },
         beat_max_loop_interval=2,

@@ -13,13 +13,15 @@ from broker.blobs import Blobs
 from broker.grants import GrantSigner
 from broker.replies import Replies
 from broker.tasks import Tasks
-from schemas.errors import ServiceUnavailable
+from schemas.errors import ServiceUnavailable, StorageRefused
 from schemas.fields import Upload
 from schemas.operation import Course, Operation, operation_named
-from schemas.settings import Limits
+from schemas.settings import Limits, Storage
 from schemas.task import Task
 
 _UNREACHABLE = (RedisError, OperationalError, ConnectionError)
+# So long after its link has expired may a transfer go on.
+_AFTER_LINK = 86400
 _RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
@@ -48,13 +50,24 @@ def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str
 class Gateway:
     """The API's way to the workers."""
 
-    def __init__(self, celery: Celery, *, tasks: Tasks, blobs: Blobs, replies: Replies, signer: GrantSigner, limits: Limits) -> None:
+    def __init__(
+        self,
+        celery: Celery,
+        *,
+        tasks: Tasks,
+        blobs: Blobs,
+        replies: Replies,
+        signer: GrantSigner,
+        limits: Limits,
+        storage: Storage | None = None,
+    ) -> None:
         self.tasks = tasks
         self.blobs = blobs
         self._celery = celery
         self._replies = replies
         self._signer = signer
         self._limits = limits
+        self._storage = storage
 
     def call(self, op: Operation, caller: Caller, system: str) -> Any:
         """Perform `op` and wait for its output; what nobody waits for any more is never started.
@@ -72,13 +85,23 @@ class Gateway:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
 
     def defer(self, op: Operation, caller: Caller, system: str) -> Task:
-        """Have `op` performed some time; its task tells how it goes. Raises ServiceUnavailable."""
-        task_id = uuid4().hex
-        grant = self._grant(op, task_id, caller, system, seconds=self._limits.grant_seconds)
+        """Have `op` performed some time; its task tells how it goes.
+
+        Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store.
+        """
+        task_id, lasts = uuid4().hex, self._link_seconds(op)
+        grant = self._grant(op, task_id, caller, system, seconds=lasts + _AFTER_LINK if lasts else self._limits.grant_seconds)
         message = {"operation": op.task(), "parameters": op.parameters(), "shown": op.shown(), "grant": grant}
         try:
             task = self.tasks.create(
-                task_id, user=caller.user, service=op.route.queue, system=system, message=message, stoppable=op.route.stoppable
+                task_id,
+                user=caller.user,
+                service=op.route.queue,
+                system=system,
+                message=message,
+                stoppable=op.route.stoppable,
+                steps=op.route.steps,
+                lifetime=lasts,
             )
             self._send_first(task, message)
         except _UNREACHABLE as lost:
@@ -106,6 +129,13 @@ class Gateway:
             self.blobs.put(content, seconds=int(seconds), key=upload.key)
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
+
+    def _link_seconds(self, op: Operation) -> int | None:
+        if not op.route.steps:
+            return None
+        if self._storage is None:
+            raise StorageRefused("This service has no Staging Area")
+        return self._storage.url_seconds
 
     def _send_first(self, task: Task, message: dict[str, Any]) -> None:
         try:

@@ -2,7 +2,9 @@
 
 A record is a hash `task:<id>`; `tasks:open` holds what is not final, by the time at which it must be looked at;
 `tasks:of:<user>` holds a user's tasks by the time of their creation. `passed` holds, for each queue, when the newest
-message that has come out of it was sent.
+message that has come out of it was sent. A task that is done in steps `rest`s between them until that time, its `state`
+in the record; what it `awaits` meanwhile is a topic: `awaited` holds the topics, `awaited:<topic>` the tasks. One that was
+cancelled or given up is final for everybody, but `cleaning` until its last step is done.
 """
 
 from schemas.task import FINAL_CODES
@@ -12,6 +14,19 @@ local function clock() local t = redis.call('TIME') return tonumber(t[1]) + tonu
 local function text(number) return string.format('%.6f', number) end
 local final = {{ {final} }}
 local now = clock()
+local function stop_waiting(task, id)
+  local topic = redis.call('HGET', task, 'awaits') or ''
+  redis.call('HDEL', task, 'awaits')
+  if topic == '' then return end
+  redis.call('SREM', 'awaited:' .. topic, id)
+  if redis.call('EXISTS', 'awaited:' .. topic) == 0 then redis.call('SREM', 'awaited', topic) end
+end
+local function clean_from(task, open, id, moment)
+  redis.call('HINCRBY', task, 'attempt', 1)
+  redis.call('HSET', task, 'cleaning', 1, 'holder', '', 'lease', 0, 'accepted', 0, 'rest', text(moment))
+  redis.call('ZADD', open, text(moment), id)
+  stop_waiting(task, id)
+end
 """.format(final=", ".join(f"['{code}'] = true" for code in FINAL_CODES))
 
 CREATE = (
@@ -22,9 +37,10 @@ local id, lifetime, patience = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('HSET', task, 'attempt', 1, 'accepted', 0, 'holder', '', 'lease', 0, 'sent', text(now), 'confirmed', 0,
            'created', text(now), 'updated', text(now), unpack(ARGV, 4))
 redis.call('EXPIRE', task, lifetime)
-redis.call('ZREMRANGEBYSCORE', index, '-inf', text(now - 2 * lifetime))
+local kept = math.max(2 * tonumber(lifetime), redis.call('TTL', index))
+redis.call('ZREMRANGEBYSCORE', index, '-inf', text(now - kept))
 redis.call('ZADD', index, text(now), id)
-redis.call('EXPIRE', index, lifetime)
+redis.call('EXPIRE', index, kept)
 redis.call('ZADD', open, text(now + patience), id)
 return text(now)
 """
@@ -41,13 +57,14 @@ ACCEPT = (
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, attempt, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local status, current, held_by, held_until = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'lease'))
-if not status or final[status] or current ~= attempt then return 0 end
+local status, current, held_by, held_until, steps, cleaning = unpack(redis.call('HMGET', task,
+  'status', 'attempt', 'holder', 'lease', 'steps', 'cleaning'))
+if not status or (final[status] and cleaning ~= '1') or current ~= attempt then return 0 end
 if held_by == holder then return 1 end
 if held_by ~= '' and tonumber(held_until) > now then return 0 end
 redis.call('HINCRBY', task, 'accepted', 1)
 redis.call('HSET', task, 'holder', holder, 'lease', text(now + lease), 'confirmed', 1)
-if status < ARGV[5] then redis.call('HSET', task, 'status', ARGV[5], 'data', ARGV[6], 'updated', text(now)) end
+if steps ~= '1' and status < ARGV[5] then redis.call('HSET', task, 'status', ARGV[5], 'data', ARGV[6], 'updated', text(now)) end
 redis.call('ZADD', open, text(now + lease), id)
 return 1
 """
@@ -58,8 +75,8 @@ RENEW = (
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, attempt, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local status, current, held_by = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder'))
-if not status or final[status] or current ~= attempt or held_by ~= holder then return 0 end
+local status, current, held_by, cleaning = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'cleaning'))
+if not status or (final[status] and cleaning ~= '1') or current ~= attempt or held_by ~= holder then return 0 end
 redis.call('HSET', task, 'lease', text(now + lease))
 redis.call('ZADD', open, text(now + lease), id)
 return 1
@@ -70,33 +87,79 @@ ADVANCE = (
     _NOW
     + """
 local task, open = KEYS[1], KEYS[2]
-local id, attempt, holder, status, data, lifetime = unpack(ARGV)
-local before, current, held_by = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder'))
-if not before or final[before] or current ~= attempt or held_by ~= holder or status < before then return 0 end
-redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
+local id, attempt, holder, status, data, state = unpack(ARGV)
+local before, current, held_by, cleaning, lifetime = unpack(redis.call('HMGET', task,
+  'status', 'attempt', 'holder', 'cleaning', 'lifetime'))
+if not before or current ~= attempt or held_by ~= holder then return 0 end
+if cleaning ~= '1' then
+  if final[before] or status < before then return 0 end
+  redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
+end
+if state ~= '' then redis.call('HSET', task, 'state', state) end
 redis.call('EXPIRE', task, lifetime)
 if final[status] then
-  redis.call('HDEL', task, 'message')
+  redis.call('HDEL', task, 'message', 'state', 'cleaning')
   redis.call('ZREM', open, id)
 end
 return 1
 """
 )
 
-# Whoever has accepted it may have begun, even if their lease has lapsed since.
+# The next step is another attempt, sent when the rest is over; that this one came to its end is why none was lost.
+REST = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local id, attempt, holder, status, data, state, seconds, topic = unpack(ARGV)
+local before, current, held_by, cleaning, lifetime = unpack(redis.call('HMGET', task,
+  'status', 'attempt', 'holder', 'cleaning', 'lifetime'))
+if not before or current ~= attempt or held_by ~= holder then return 0 end
+if cleaning ~= '1' then
+  if final[before] or final[status] or status < before then return 0 end
+  redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now), 'awaits', topic)
+  if topic ~= '' then redis.call('SADD', 'awaited', topic) redis.call('SADD', 'awaited:' .. topic, id) end
+end
+redis.call('HSET', task, 'state', state, 'attempt', tonumber(attempt) + 1, 'holder', '', 'lease', 0, 'accepted', 0,
+           'rest', text(now + seconds))
+redis.call('EXPIRE', task, math.ceil(lifetime + seconds))
+redis.call('ZADD', open, text(now + seconds), id)
+return 1
+"""
+)
+
+WAKE = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local topic, rest = unpack(redis.call('HMGET', task, 'awaits', 'rest'))
+if (topic or '') == '' or (rest or '') == '' then return 0 end
+redis.call('HSET', task, 'rest', text(now))
+redis.call('ZADD', open, text(now), ARGV[1])
+stop_waiting(task, ARGV[1])
+return 1
+"""
+)
+
+# Whoever has accepted it may have begun, even if their lease has lapsed since. A step that is under way is asked to stop
+# within a second; what it leaves is cleaned after that.
 CANCEL = (
     _NOW
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, status, data, lifetime = unpack(ARGV)
-local before, accepted, stoppable = unpack(redis.call('HMGET', task, 'status', 'accepted', 'stoppable'))
+local before, accepted, stoppable, steps, state, holder = unpack(redis.call('HMGET', task,
+  'status', 'accepted', 'stoppable', 'steps', 'state', 'holder'))
 if not before then return 'gone' end
 if final[before] then return 'ended' end
 if accepted ~= '0' and stoppable ~= '1' then return 'started' end
 redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
-redis.call('HDEL', task, 'message')
 redis.call('EXPIRE', task, lifetime)
-redis.call('ZREM', open, id)
+if steps == '1' and (accepted ~= '0' or state) then
+  clean_from(task, open, id, now + (holder ~= '' and 2 or 0))
+else
+  redis.call('HDEL', task, 'message')
+  redis.call('ZREM', open, id)
+end
 return 'cancelled'
 """
 )
@@ -116,8 +179,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'failing'
 return 1
 """
 
-# What is due is one of: gone · held (not yet lapsed) · waiting in its queue · never confirmed, and not in its queue · lost (to be
-# sent again) · taken so often, and lost each time, that it is given up.
+# What is due is one of: gone · held (not yet lapsed, or at rest) · rested (its next step is to be sent) · waiting in its
+# queue · never confirmed, and not in its queue · lost (to be sent again) · taken so often, and lost each time, that it is
+# given up.
 RECLAIM = (
     _NOW
     + """
@@ -125,9 +189,20 @@ local task, open, passed, index = KEYS[1], KEYS[2], KEYS[3], ARGV[6]
 local id, attempts, patience, refused, failed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local status, attempt, holder, lease, sent, confirmed, queue, accepted, user, failing = unpack(redis.call('HMGET', task,
   'status', 'attempt', 'holder', 'lease', 'sent', 'confirmed', 'service', 'accepted', 'user', 'failing'))
-if not status or not sent or final[status] then
+local rest, steps, cleaning = unpack(redis.call('HMGET', task, 'rest', 'steps', 'cleaning'))
+if not status or not sent or (final[status] and cleaning ~= '1') then
   redis.call('ZREM', open, id)
   return 'gone'
+end
+if (rest or '') ~= '' then
+  if tonumber(rest) > now then
+    redis.call('ZADD', open, rest, id)
+    return 'held'
+  end
+  redis.call('HSET', task, 'rest', '', 'sent', text(now))
+  redis.call('ZADD', open, text(now + patience), id)
+  stop_waiting(task, id)
+  return 'rested'
 end
 if holder ~= '' and tonumber(lease) > now then
   redis.call('ZADD', open, lease, id)
@@ -145,7 +220,12 @@ if holder == '' and confirmed == '0' then
   return 'unconfirmed'
 end
 if tonumber(accepted) >= attempts then
-  redis.call('HSET', task, 'status', refused, 'data', failing or failed, 'updated', text(now), 'holder', '')
+  if cleaning ~= '1' then redis.call('HSET', task, 'status', refused, 'data', failing or failed, 'updated', text(now)) end
+  if steps == '1' and cleaning ~= '1' then
+    clean_from(task, open, id, now)
+    return 'abandoned'
+  end
+  redis.call('HSET', task, 'holder', '', 'cleaning', 0)
   redis.call('HDEL', task, 'message')
   redis.call('ZREM', open, id)
   return 'abandoned'

@@ -14,6 +14,7 @@ from schemas.task import Status, Task
 
 _OPEN = "tasks:open"
 _PASSED = "passed"
+_AWAITED = "awaited"
 # One that a dying worker took must not keep the next from being sent; behind a backlog they pile up no faster than this.
 _PASSAGE_SECONDS = 5
 _UNCANCELLED = {"ended": "Task {} has ended already", "started": "Task {} has started and cannot be stopped"}
@@ -25,6 +26,7 @@ class Fate(StrEnum):
 
     GONE = "gone"
     HELD = "held"
+    RESTED = "rested"
     UNCONFIRMED = "unconfirmed"
     WAITING = "waiting"
     LOST = "lost"
@@ -37,6 +39,14 @@ class Attempt(NamedTuple):
     task_id: str
     number: int
     holder: str
+
+
+class Standing(NamedTuple):
+    """How far a task that is done in steps has come: its status, what the last step left, and whether only cleaning is left."""
+
+    status: Status
+    state: dict[str, Any]
+    cleaning: bool
 
 
 class Tasks:
@@ -54,13 +64,26 @@ class Tasks:
         self._create, self._confirm, self._discard = script(scripts.CREATE), script(scripts.CONFIRM), script(scripts.DISCARD)
         self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
         self._failing, self._reclaim, self._pass = script(scripts.FAILING), script(scripts.RECLAIM), script(scripts.PASSED)
-        self._cancel = script(scripts.CANCEL)
+        self._cancel, self._rest, self._wake = script(scripts.CANCEL), script(scripts.REST), script(scripts.WAKE)
 
-    def create(self, task_id: str, *, user: str, service: str, system: str | None, message: dict[str, Any], stoppable: bool = True) -> Task:
+    def create(
+        self,
+        task_id: str,
+        *,
+        user: str,
+        service: str,
+        system: str | None,
+        message: dict[str, Any],
+        stoppable: bool = True,
+        steps: bool = False,
+        lifetime: int | None = None,
+    ) -> Task:
         """A new record, to be confirmed once its message is sent; `message` is kept to send it again.
 
-        A `stoppable` task may be cancelled after a worker has begun it.
+        A `stoppable` task may be cancelled after a worker has begun it. One that is done in `steps` may rest between them,
+        and is cleaned after when it is cancelled or given up.
         """
+        lifetime = lifetime or self._lifetime
         first: dict[str, str | int] = {
             "user": user,
             "service": service,
@@ -69,9 +92,11 @@ class Tasks:
             "data": json.dumps(Status.QUEUED.description),
             "message": json.dumps(message),
             "stoppable": int(stoppable),
+            "steps": int(steps),
+            "lifetime": lifetime,
         }
         fields: list[str | int] = [word for pair in first.items() for word in pair]
-        created = self._create([_record(task_id), _index(user), _OPEN], [task_id, self._lifetime, self._patience, *fields])
+        created = self._create([_record(task_id), _index(user), _OPEN], [task_id, lifetime, self._patience, *fields])
         return _task(task_id, [*list(first.values())[:5], created, created])
 
     def confirm(self, task_id: str) -> bool:
@@ -88,7 +113,8 @@ class Tasks:
 
     def cancel(self, task_id: str) -> None:
         """End the task on request. Raises NotCancellable when it is over or cannot be stopped, UnknownResource when it is not there."""
-        arguments: list[Any] = [task_id, Status.ERROR.value, json.dumps("Deleted on request"), self._lifetime]
+        lifetime = _word(self._redis.hget(_record(task_id), "lifetime")) or self._lifetime
+        arguments: list[Any] = [task_id, Status.ERROR.value, json.dumps("Deleted on request"), lifetime]
         outcome = _word(self._cancel([_record(task_id), _OPEN], arguments))
         if outcome == "gone":
             raise _unknown(task_id)
@@ -133,10 +159,51 @@ class Tasks:
         """Keep the task for another `lease` seconds; False when it is no longer this attempt's."""
         return bool(self._renew([_record(attempt.task_id), _OPEN], [*_words(attempt), lease]))
 
-    def advance(self, attempt: Attempt, status: Status, data: Any = None) -> bool:
+    def advance(self, attempt: Attempt, status: Status, data: Any = None, *, state: dict[str, Any] | None = None) -> bool:
         """Take the task a step on; False, and nothing is written, when the step is not this attempt's to make."""
         text = json.dumps(status.description if data is None else data)
-        return bool(self._advance([_record(attempt.task_id), _OPEN], [*_words(attempt), status.value, text, self._lifetime]))
+        kept = "" if state is None else json.dumps(state)
+        return bool(self._advance([_record(attempt.task_id), _OPEN], [*_words(attempt), status.value, text, kept]))
+
+    def rest(self, attempt: Attempt, status: Status, data: Any, *, state: dict[str, Any], seconds: float, topic: str = "") -> bool:
+        """End a step; the next is due in so many seconds, or when the task is woken from waiting for the topic. False as for `advance`."""
+        words: list[Any] = [*_words(attempt), status.value, json.dumps(data), json.dumps(state), seconds, topic]
+        return bool(self._rest([_record(attempt.task_id), _OPEN], words))
+
+    def standing(self, task_id: str) -> Standing:
+        """How far a task has come. Raises UnknownResource."""
+        status, state, cleaning = cast(list[Any], self._redis.hmget(_record(task_id), ["status", "state", "cleaning"]))
+        if status is None:
+            raise _unknown(task_id)
+        return Standing(Status(_word(status)), json.loads(state or "{}"), _word(cleaning) == "1")
+
+    def awaited(self) -> list[str]:
+        """The topics that tasks wait for."""
+        return sorted(_word(topic) for topic in cast(set[bytes], self._redis.smembers(_AWAITED)))
+
+    def waiting(self, topic: str, ids: list[str]) -> list[str]:
+        """Those of the tasks that wait for the topic."""
+        if not ids:
+            return []
+        found = cast(list[int], self._redis.smismember(f"{_AWAITED}:{topic}", ids))
+        return [task_id for task_id, waits in zip(ids, found, strict=True) if waits]
+
+    def wake(self, task_id: str) -> bool:
+        """Make a task due that waits for a topic; False when it does not wait any more."""
+        return bool(self._wake([_record(task_id), _OPEN], [task_id]))
+
+    def gone(self, ids: set[str]) -> set[str]:
+        """Those of the tasks that have no record any more, or need nothing that is staged for them."""
+        asked = sorted(ids)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for task_id in asked:
+                pipeline.hget(_record(task_id), "status")
+            statuses = [_word(status) for status in pipeline.execute()]
+        return {
+            task_id
+            for task_id, status in zip(asked, statuses, strict=True)
+            if not status or (Status(status).final and status != Status.STAGED_OUT)
+        }
 
     def due(self, most: int = 1000) -> list[str]:
         """Ids of open tasks that must be looked at now."""

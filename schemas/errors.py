@@ -48,9 +48,9 @@ class FirecrestError(Exception):
         told = self.header is not None and self.header.startswith("X-")
         return {"error": fails, **({"description": self.text} if self.text and not told else {})}
 
-    def told_by_header(self) -> Self:
-        """The same failure without `error`."""
-        return type(self)(says=self.says or self.value or self.text, description=self.description)
+    def told_by_header(self, error: str = "") -> Self:
+        """The same failure, with these words as `error` or without any."""
+        return type(self)(error, says=self.says or self.value or self.text, description=self.description)
 
 
 class CommandFailed(FirecrestError):
@@ -263,6 +263,30 @@ class TooManyRequests(FirecrestError):
     status = 429
     header = "Retry-After"
     value = "1"
+
+
+class StorageNotAvailable(FirecrestError):
+    """The object store cannot be reached, or cannot work just now."""
+
+    transient = True
+
+
+class StorageRefused(FirecrestError):
+    """The object store does not do what the service asks of it: its keys or its settings are wrong."""
+
+
+class NotStaged(FirecrestError):
+    """The object store does not hold a file, or all of its parts."""
+
+
+class LinkExpired(FirecrestError):
+    """No file came by a link while it was valid."""
+
+
+class CopyCutOff(FirecrestError):
+    """A file has not come through whole."""
+
+    transient = True
 
 
 class ServiceUnavailable(FirecrestError):

@@ -23,14 +23,15 @@ class Course(Enum):
 class Route:
     """How an operation looks over HTTP.
 
-    `says` is the description of its success, `fails` that of its failures, `envelope` the key of the answer that holds
-    the output (None: the output is the whole answer). `probe` is performed, and waited for, before a deferred
-    operation gets its task, `also` is a second path that leads to it, and `once` says that it is tried
-    again until its outcome is known, because it must be done exactly once. `shared`: identical calls of one user that are
-    under way together may have one answer. `unnamed_is_error` is where the contract puts the lack of X-Machine-Name, and
-    `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure. `transfer_job`: compute
-    submits it as a job, on the system that runs such jobs for the one named, and its task is told without a URL. `verb` is
-    empty for operations that only the service itself calls.
+    `says` is the description of its success, `fails` that of its failures, `envelope` the key of the answer that holds the
+    output (None: the output is the whole answer). `probe` is performed, and waited for, before a deferred operation gets its
+    task, `also` is a second path that leads to it, and `once` says that it is tried again until its outcome is known, because
+    it must be done exactly once. `shared`: identical calls of one user that are under way together may have one answer.
+    `steps`: it is done in short steps between which it rests, and its task and grant last as long as links to the object
+    store. `error` is what a failing probe says beside its header. `unnamed_is_error` is where the contract puts the lack of
+    X-Machine-Name, and `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure.
+    `transfer_job`: compute submits it as a job, on the system that runs such jobs for the one named, and its task is told
+    without a URL. `verb` is empty for operations that only the service itself calls.
     """
 
     verb: str
@@ -46,6 +47,8 @@ class Route:
     also: str = ""
     once: bool = False
     shared: bool = False
+    steps: bool = False
+    error: str = ""
     unnamed_is_error: bool = False
     fails_is_error: bool = False
     transfer_job: bool = False
@@ -67,12 +70,16 @@ class Route:
 
 
 class Operation(BaseModel):
-    """The parameters of one call, named as clients name them; those in `hidden` are not shown to operators."""
+    """The parameters of one call, named as clients name them.
+
+    Those in `hidden` are not shown to operators; those in `in_header` are headers of the request.
+    """
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     route: ClassVar[Route]
     hidden: ClassVar[frozenset[str]] = frozenset()
+    in_header: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def task(cls) -> str:
@@ -125,11 +132,11 @@ def operation(call: str, output: Any, *, says: str = "", fails: str = "", **deta
     return declare
 
 
-def internal(service: str, output: Any, *, fails: str) -> Callable[[Model], Model]:
+def internal(service: str, output: Any, *, fails: str, error: str = "") -> Callable[[Model], Model]:
     """Give a model that only the service itself calls its queue, and list it in INTERNAL."""
 
     def declare(model: Model) -> Model:
-        model.route = Route("", f"/{service}", output, "", fails)
+        model.route = Route("", f"/{service}", output, "", fails, error=error)
         INTERNAL.append(model)
         return model
 

@@ -5,6 +5,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# the S3 API is at the root of a server
+_ENDPOINT = "^https?://[^/?#@]+/?$"
+
 
 class Section(BaseModel):
     """A part of the settings; what it does not know it refuses."""
@@ -75,16 +78,37 @@ class Keys(Section):
 
 
 class Storage(Section):
-    """The object store through which large files pass."""
+    """The object store through which large files pass. Its account is best the gateway's own: orphans are swept from its buckets."""
 
     technology: Literal["s3v4"] = Field("s3v4", description="Kind of object store")
-    private_url: str = Field(description="Where the service reaches it")
-    public_url: str = Field(description="Where clients and systems reach it")
+    private_url: str = Field(pattern=_ENDPOINT, description="Where the service reaches it")
+    public_url: str = Field(pattern=_ENDPOINT, description="Where clients reach it")
+    systems_url: str = Field("", pattern=f"^$|{_ENDPOINT}", description="Where systems reach it; as clients do when empty")
     region: str = Field("us-east-1", description="S3 region")
     access_key: str = Field(description="S3 access key")
     secret_key: str = Field(description="S3 secret key")
-    url_seconds: int = Field(604800, description="How long presigned links are valid, in seconds")
-    max_file_size: int = Field(5120, description="Largest file, in MB")
+    layout: Literal["per_user", "shared"] = Field(
+        "per_user", description="A bucket for every user (the account must be allowed so many), or one with a folder for every user"
+    )
+    bucket: str = Field("firecrest", pattern="^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", description="Name of the shared bucket")
+    bucket_prefix: str = Field("", pattern="^([a-z0-9][a-z0-9-]{0,19})?$", description="Put before the names of users' buckets")
+    form: Literal["post", "put"] = Field(
+        "post", description="How clients upload: by a form whose policy limits the size, or by a presigned PUT where there are no forms"
+    )
+    url_seconds: int = Field(604800, ge=60, le=604800, description="How long presigned links are valid, in seconds")
+    max_file_size: int = Field(5120, ge=1, description="Largest file, in MB (1024 x 1024 bytes); above 5120, S3's limit, only in parts")
+    part_size: int = Field(64, ge=5, le=5120, description="Least size of the parts of a file that is sent in parts, in MB")
+    max_parts: int = Field(200, ge=1, le=1000, description="Most parts of a file; larger files have larger parts")
+    arrival_seconds: float = Field(1, gt=0, description="Period of the look for files that clients have put there")
+    retry_seconds: float = Field(3600, gt=0, description="Seconds for which a transfer tries again what may go well later")
+    orphan_seconds: float = Field(3600, ge=60, description="Period of the sweep for files whose task is gone, and their least age")
+    patience: float = Field(20, gt=0, description="Seconds that the object store may be silent before it counts as not available")
+
+    @model_validator(mode="after")
+    def _parts_suffice(self) -> Self:
+        if self.max_file_size > self.max_parts * 5120:
+            raise ValueError("max_file_size is more than max_parts parts of 5120 MB can hold")
+        return self
 
 
 class Limits(Section):
@@ -110,6 +134,7 @@ class Engine(Section):
 
     lease_seconds: float = Field(9, gt=0, description="A worker that has not renewed its lease on a task for so long has lost it")
     sweep_seconds: float = Field(2, gt=0, description="Period of the sweep for lost tasks")
+    tick_seconds: float = Field(0.5, gt=0, description="Period of the look for tasks whose next step is due")
     attempts: int = Field(5, ge=1, description="How often a task is tried before it ends with an error")
 
 

@@ -34,7 +34,7 @@ def _do(options: argparse.Namespace, centre: Centre) -> int:
         raise SiteError("the site needs root: its servers have users of their own")
     match options.action:
         case "start":
-            centre.start(with_gateway=options.gateway)
+            centre.start(with_gateway=options.gateway, with_swift=options.with_swift)
         case "stop":
             centre.stop()
         case "status":
@@ -53,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("action", choices=["start", "stop", "status", "clean", "rotate-issuer-key"])
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".site", help="the site's folder (default: .site in the repository)")
     parser.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=True, help="also start the gateway (default)")
+    parser.add_argument("--with-swift", action="store_true", help="also start OpenStack Swift, a second object store")
     return parser.parse_args()
 
 

@@ -19,6 +19,7 @@ import people
 import redis_server
 import slurm_cluster
 import ssh_server
+import swift_cluster
 from commands import run
 from documents import write_documents
 from facts import Site
@@ -43,16 +44,16 @@ class Centre:
         self._supervisor = Supervisor(layout)
         self._given_up = threading.Event()
 
-    def start(self, *, with_gateway: bool) -> Site:
-        """Start what does not run yet, and return when all of it answers."""
+    def start(self, *, with_gateway: bool, with_swift: bool) -> Site:
+        """Start what does not run yet, the gateway and Swift only if asked for, and return when all of it answers."""
         with held(self._layout.state):
             with held(SITES):  # users, and ports not in use yet, are shared with other sites
                 people.ensure_users()
                 site = self._prepared()
             servers = _servers(site)
-            programs = [*servers, *gateway.programs(site)]
-            self._supervisor.start(programs)
-            self._bring_up(programs if with_gateway else servers)
+            optional = [*(swift_cluster.programs(site) if with_swift else ()), *(gateway.programs(site) if with_gateway else ())]
+            self._supervisor.start(_programs(site))
+            self._bring_up([*servers, *optional])
         return site
 
     def stop(self) -> None:
@@ -102,7 +103,7 @@ class Centre:
         if self._supervisor.runs:
             self._cancel_jobs(site)
             known = self._supervisor.states()
-            self._take_down([program for program in (*_servers(site), *gateway.programs(site)) if program.name in known])
+            self._take_down([program for program in _programs(site) if program.name in known])
             self._supervisor.stop()
         leftovers.end({*watched, *leftovers.leftovers(site)})
 
@@ -173,6 +174,10 @@ class Centre:
         deadline = time.monotonic() + 10
         while any(cluster.jobs_left(site) for cluster in running) and time.monotonic() < deadline:
             time.sleep(0.2)
+
+
+def _programs(site: Site) -> list[Program]:
+    return [*_servers(site), *swift_cluster.programs(site), *gateway.programs(site)]
 
 
 def _servers(site: Site) -> list[Program]:

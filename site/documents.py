@@ -53,13 +53,6 @@ def _settings(site: Site) -> dict[str, object]:
             (RIDGE, "ridge", "ridge", "gridengine", ""),
         )
     ]
-    storage = {
-        "private_url": site.s3_url,
-        "public_url": site.s3_url,
-        "region": "default",
-        "access_key": site.secrets["s3_access_key"],
-        "secret_key": site.secrets["s3_secret_key"],
-    }
     return {
         "systems": systems,
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
@@ -67,5 +60,5 @@ def _settings(site: Site) -> dict[str, object]:
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5},
         "delegation": {"source_addresses": ["127.0.0.1/32"]},
-        "storage": storage,
+        "storage": site.stores["radosgw"],
     }

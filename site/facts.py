@@ -14,9 +14,11 @@ from people import PEOPLE
 PORTS = (
     "redis", "sshd", "mariadb", "slurmdbd", "slurmctld", "slurmd1", "slurmd2", "slurmd3",
     "ceph_mon", "ceph_mon_v1", "radosgw", "issuer", "api", "flower", "ridge", "sge_qmaster", "sge_execd",
+    "memcached", "swift_account", "swift_container", "swift_object", "swift_proxy",
 )  # fmt: skip
 SYSTEM = "cluster"
 RIDGE = "ridge"
+SWIFT_USER = "firecrest:gateway"  # account and user
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,19 @@ class Site:
     def s3_url(self) -> str:
         """The object store."""
         return f"http://127.0.0.1:{self.ports['radosgw']}"
+
+    @property
+    def swift_url(self) -> str:
+        """The second object store."""
+        return f"http://127.0.0.1:{self.ports['swift_proxy']}"
+
+    @property
+    def stores(self) -> dict[str, dict[str, str]]:
+        """The object stores, each as the gateway's settings describe it."""
+        return {
+            "radosgw": _store(self.s3_url, "default", self.secrets["s3_access_key"], self.secrets["s3_secret_key"]),
+            "swift": _store(self.swift_url, "us-east-1", SWIFT_USER, self.secrets["swift_secret_key"]) | {"form": "put"},
+        }
 
     @property
     def api_url(self) -> str:
@@ -88,7 +103,7 @@ def site(layout: Layout, *, settled: bool) -> Site:
     kept = written.get("ports", {})
     decided = _secrets() | written.get("secrets", {})
     lacking = tuple(name for name in PORTS if name not in kept)
-    return Site(layout, kept | ports.assigned(lacking, {}) if settled else ports.assigned(PORTS, kept), decided)
+    return Site(layout, kept | ports.assigned(lacking, {}) if settled and kept else ports.assigned(PORTS, kept), decided)
 
 
 def write_down(site: Site) -> None:
@@ -110,8 +125,12 @@ def _written(layout: Layout) -> dict[str, Any]:
 
 
 def _secrets() -> dict[str, str]:
-    names = ("redis", "mariadb", "s3_access_key", "s3_secret_key", *(person.client for person in PEOPLE))
+    names = ("redis", "mariadb", "s3_access_key", "s3_secret_key", "swift_secret_key", "swift_hash", *(person.client for person in PEOPLE))
     return {name: secrets.token_hex(20) for name in names} | {"ceph_fsid": str(uuid.uuid4())}
+
+
+def _store(url: str, region: str, access_key: str, secret_key: str) -> dict[str, str]:
+    return {"private_url": url, "public_url": url, "region": region, "access_key": access_key, "secret_key": secret_key}
 
 
 def _document(site: Site) -> dict[str, Any]:
@@ -132,6 +151,7 @@ def _document(site: Site) -> dict[str, Any]:
             "s3": site.s3_url,
             "redis": site.redis_url,
         },
+        "stores": site.stores,
         "clients": {
             person.name: {
                 "id": person.client,

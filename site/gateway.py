@@ -9,7 +9,7 @@ from program import Program
 
 BIN = REPOSITORY / ".venv" / "bin"
 SERVERS = ("redis", "sshd", "issuer", "radosgw", "slurmd-n1", "slurmd-n2", "slurmd-n3", "sshd-ridge", "sge_execd")
-QUEUES = "utilities,compute,reservations"
+QUEUES = "utilities,compute,storage,reservations"
 
 
 def programs(site: Site) -> list[Program]:

@@ -23,16 +23,20 @@ FILES = {
 
 
 def render(site: Site) -> None:
-    """Write the configuration files of all servers."""
-    values = _values(site)
+    """Write the configuration files of the servers that every site has."""
     for name, (owner, mode) in FILES.items():
-        text = Template((TEMPLATES / name).read_text()).substitute(values)
-        fresh = site.layout.etc / f"{name}.new"
-        fresh.touch(mode=0o600)
-        fresh.write_text(text)
-        shutil.chown(fresh, owner)
-        fresh.chmod(mode)
-        fresh.replace(site.layout.etc / name)
+        write_config(site, name, owner=owner, mode=mode)
+
+
+def write_config(site: Site, name: str, *, owner: str, mode: int, template: str = "", **more: str) -> None:
+    """Write a configuration file from the template of that name, or another, and what the site decided, and `more`."""
+    text = Template((TEMPLATES / (template or name)).read_text()).substitute(_values(site), **more)
+    fresh = site.layout.etc / f"{name}.new"
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    shutil.chown(fresh, owner)
+    fresh.chmod(mode)
+    fresh.replace(site.layout.etc / name)
 
 
 def _values(site: Site) -> dict[str, str]:
@@ -44,6 +48,7 @@ def _values(site: Site) -> dict[str, str]:
         "mariadb_password": site.secrets["mariadb"],
         "ceph_fsid": site.secrets["ceph_fsid"],
         "ceph_mon_address": mon_address(site),
+        "swift_hash": site.secrets["swift_hash"],
         **{f"{name}_port": str(port) for name, port in site.ports.items()},
     }
 

@@ -16,14 +16,16 @@ from broker.replies import Answers, Replies
 from broker.tasks import Tasks
 from schemas.grant import Grant
 from schemas.settings import Settings, System
-from workers import archives, compute, contents, listing, reservations, transfer_jobs, utilities  # noqa: F401 (their performers)
+from workers import archives, compute, contents, listing, reservations, transfer_jobs, transfers, utilities  # noqa: F401 (their performers)
 from workers.host import Host
 from workers.housekeeping import keep_house
 from workers.leases import Leases
-from workers.performing import OpenHost, Workshop, serve
+from workers.moving import keep_moving
+from workers.performing import OpenHost, Store, Workshop, serve
 from workers.petitions import Petitioner
 from workers.probes import OpenProbe, Prober
 from workers.ssh import SSHPool
+from workers.staging import STAGINGS
 from workers.stopping import Stop
 
 
@@ -33,6 +35,8 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
     entrances = Entrances(app, settings)
     redis = open_redis(settings, retries=30)
     tasks = Tasks(redis, lifetime=settings.limits.task_seconds)
+    storage = settings.storage
+    store = Store(storage, STAGINGS[storage.technology](storage)) if storage else None
     workshop = Workshop(
         tasks=tasks,
         blobs=Blobs(redis),
@@ -42,9 +46,11 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
         limits=settings.limits,
         find_system=settings.system,
         open_host=open_host or entrances.of_user,
+        store=store,
     )
     serve(app, workshop)
     keep_house(app, tasks, Prober(Health(redis), settings, open_probe or entrances.of_probe), settings)
+    keep_moving(app, tasks, redis, settings, store.staging if store else None)
     return app
 
 

@@ -21,18 +21,9 @@ from schemas.compute import (
     Submitted,
     SubmitUpload,
 )
-from schemas.errors import (
-    AccessDenied,
-    AccessHidden,
-    ADirectory,
-    CommandFailed,
-    FirecrestError,
-    InvalidPath,
-    PermissionDenied,
-    TimedOut,
-)
+from schemas.errors import AccessDenied, AccessHidden, CommandFailed
 from schemas.fields import whole_number
-from workers.failures import TIMED_OUT
+from workers import access
 from workers.host import Command, Host
 from workers.performing import Scene, performs
 from workers.schedulers import SCHEDULERS
@@ -65,21 +56,8 @@ def reachable(op: Reachable, host: Host, scene: Scene) -> None:
 @performs(Readable)
 def readable(op: Readable, host: Host, scene: Scene) -> None:
     """Nothing; the file can be read (contract, 1.4, "Readable-file check")."""
-
-    def refusal(code: int, message: str) -> FirecrestError:
-        if code == TIMED_OUT:
-            return TimedOut()
-        if "No such file" in message:
-            return InvalidPath(says=f"{op.target_path} is an invalid path.")
-        if "Permission denied" in message:
-            return PermissionDenied(says="User does not have permissions to access machine or path")
-        if "directory" in message:
-            return ADirectory(says=f"{op.target_path} is a directory")
-        return CommandFailed(says=message)
-
-    words = ("head", "-c", "1", "--", op.target_path)
     try:
-        host.run(Command(words, lambda _: None, seconds=scene.limits.utilities_timeout, repeatable=True, fails=refusal))
+        host.run(access.readable(op.target_path, seconds=scene.limits.utilities_timeout))
     except AccessDenied:
         raise AccessHidden from None
 

@@ -34,27 +34,29 @@ class Sweeper:
             if not (due := self._tasks.due()):
                 break
             for task_id in due:
-                self._look_at(task_id, waited_for)
+                self.look_at(task_id, waited_for)
         for queue in waited_for:
             send_passage(self._app, self._tasks, queue)
 
-    def _look_at(self, task_id: str, waited_for: set[str]) -> None:
+    def look_at(self, task_id: str, waited_for: set[str]) -> None:
+        """Do with a due task what is to be done; of one that waits in a queue, add the queue to `waited_for`."""
         try:
             fate = self._tasks.reclaim(task_id, attempts=self._attempts)
         except ResponseError:
             _LOG.exception("the record of task %s cannot be read", task_id)
             return
-        if fate is Fate.LOST:
-            self._send_again(task_id)
+        if fate in (Fate.LOST, Fate.RESTED):
+            self._send_again(task_id, lost=fate is Fate.LOST)
         elif fate is Fate.WAITING:
             waited_for.add(self._tasks.service(task_id))
         elif fate is Fate.ABANDONED:
             _LOG.error("task %s was lost %s times and is given up", task_id, self._attempts)
 
-    def _send_again(self, task_id: str) -> None:
+    def _send_again(self, task_id: str, *, lost: bool) -> None:
         if found := self._tasks.message(task_id):
             message, attempt = found
-            _LOG.warning("task %s was lost and is sent again, attempt %s", task_id, attempt)
+            if lost:
+                _LOG.warning("task %s was lost and is sent again, attempt %s", task_id, attempt)
             send_attempt(self._app, task_id, message, attempt=attempt)
 
 
@@ -77,8 +79,8 @@ def keep_house(app: Celery, tasks: Tasks, prober: Prober, settings: Settings) ->
             for tick in probes(settings).values():
                 app.send_task(tick["task"], tick["args"], **tick["options"])
 
-    _register(app, "beat.Sweep", sweeper.sweep)
-    _register(app, "beat.ProbeServices", send_passages)
+    register(app, "beat.Sweep", sweeper.sweep)
+    register(app, "beat.ProbeServices", send_passages)
     for probe in Probe:
         _let_probe(app, prober, probe)
     for queue in QUEUES:
@@ -90,7 +92,7 @@ def _let_probe(app: Celery, prober: Prober, probe: Probe) -> None:
     def look(system: str) -> None:
         prober.probe(probe, system)
 
-    _register(app, str(probe), look)
+    register(app, str(probe), look)
 
 
 def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
@@ -99,9 +101,9 @@ def let_pass(app: Celery, tasks: Tasks, queue: str) -> None:
     def passage(sent: str) -> None:
         tasks.passed(queue, sent)
 
-    _register(app, f"{queue}.Passage", passage)
+    register(app, f"{queue}.Passage", passage)
 
 
-def _register(app: Celery, name: str, function: Callable[..., Any]) -> None:
+def register(app: Celery, name: str, function: Callable[..., Any]) -> None:
     """Give `app` a task that Flower is not told of: it shows what users do."""
     app.task(name=name, ignore_result=True, send_events=False, shared=False)(function)

@@ -15,15 +15,16 @@ from broker.blobs import Blob, Blobs
 from broker.grants import GrantVerifier
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
-from schemas.errors import CommandFailed, FirecrestError, Stopped
+from schemas.errors import CommandFailed, FirecrestError, Stopped, StorageRefused
 from schemas.fields import Upload
 from schemas.grant import Grant, GrantError, GrantExpired
 from schemas.operation import Course, Operation, digest
-from schemas.settings import Limits, System
+from schemas.settings import Limits, Storage, System
 from schemas.task import Status
 from workers.flights import Flights
 from workers.host import Host
 from workers.leases import Leases
+from workers.staging.staging import Staging
 from workers.stopping import Stop
 from workers.streams import Source
 
@@ -31,6 +32,14 @@ _LOG = logging.getLogger(__name__)
 _PAUSE = 1
 
 Op = TypeVar("Op", bound=Operation)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The object store, and what the deployment says of it."""
+
+    settings: Storage
+    staging: Staging
 
 
 @dataclass(frozen=True)
@@ -42,13 +51,53 @@ class Scene:
     system: System
     limits: Limits
     blobs: Blobs
+    staged: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The object store; raises StorageRefused when the deployment has none."""
+        if self.staged is None:
+            raise StorageRefused("This service has no Staging Area")
+        return self.staged
 
     def source(self, upload: Upload) -> Source:
         """The file that came with the call; its pieces raise BlobLost, before the last, when they are not what the grant states."""
         return Source(upload.size, partial(self.blobs.read, upload))
 
 
-Performer = Callable[[Any, Host, Scene], Any]
+@dataclass(frozen=True, kw_only=True)
+class Step(Scene):
+    """The scene of one step of a task: how far the task has come, what the last step left, whether only cleaning is left to do.
+
+    `tell` writes status, data and state before the step is over; it raises Stopped when the task is no longer ours.
+    """
+
+    status: Status
+    state: dict[str, Any]
+    cleaning: bool
+    tell: Callable[[Status, Any, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A step is over, and the next is due in so many seconds, or as soon as the topic comes up that it waits for."""
+
+    status: Status
+    data: Any
+    state: dict[str, Any]
+    seconds: float
+    topic: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last step is over: the task is final."""
+
+    status: Status
+    data: Any
+
+
+Performer = Callable[[Any, Host, Any], Any]
 OpenHost = Callable[[System, Grant, str, Stop], Host]
 FindSystem = Callable[[str], System | None]
 
@@ -59,6 +108,19 @@ def performs(operation: type[Op]) -> Callable[[Callable[[Op, Host, Scene], Any]]
     """Mark the function that performs `operation`."""
 
     def declare(performer: Callable[[Op, Host, Scene], Any]) -> Callable[[Op, Host, Scene], Any]:
+        PERFORMERS[operation] = performer
+        return performer
+
+    return declare
+
+
+TakesStep = Callable[[Op, Host, Step], Rest | Ended]
+
+
+def steps(operation: type[Op]) -> Callable[[TakesStep[Op]], TakesStep[Op]]:
+    """Mark the function that makes one step of `operation`: it is short, and does no harm when it is made twice."""
+
+    def declare(performer: TakesStep[Op]) -> TakesStep[Op]:
         PERFORMERS[operation] = performer
         return performer
 
@@ -77,6 +139,7 @@ class Workshop:
     limits: Limits
     find_system: FindSystem
     open_host: OpenHost
+    store: Store | None = None
     flights: Flights = field(default_factory=Flights)
 
     def admit(self, operation: type[Operation], parameters: dict[str, Any], *, grant: str, task_id: str) -> "Permit":
@@ -90,17 +153,42 @@ class Workshop:
 
     def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
         """The output of an operation as JSON, or as a Blob; raises FirecrestError and nothing else."""
-        work = partial(self._perform, operation, parameters, permit, stop)
+
+        def work() -> Any:
+            found = self._perform(operation, parameters, permit, stop, Scene(**self._scene(permit)))
+            return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
+
         if not operation.route.shared:
             return work()
         return self.flights.share((permit.grant.user, permit.system.name, operation, permit.grant.parameters), work, stop)
 
-    def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
-        scene = Scene(permit.grant.task_id, permit.grant.user, permit.system, self.limits, self.blobs)
+    def step(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", mine: Attempt, stop: Stop) -> Rest | Ended:
+        """One step of an operation; raises FirecrestError and nothing else."""
+        standing = self.tasks.standing(mine.task_id)
+
+        def tell(status: Status, data: Any, state: dict[str, Any]) -> None:
+            if not self.tasks.advance(mine, status, data, state=state):
+                raise Stopped
+
+        step = Step(**self._scene(permit), status=standing.status, state=standing.state, cleaning=standing.cleaning, tell=tell)
+        found: Rest | Ended = self._perform(operation, parameters, permit, stop, step)
+        return found
+
+    def _scene(self, permit: "Permit") -> dict[str, Any]:
+        granted = permit.grant
+        return {
+            "task_id": granted.task_id,
+            "user": granted.user,
+            "system": permit.system,
+            "limits": self.limits,
+            "blobs": self.blobs,
+            "staged": self.store,
+        }
+
+    def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop, scene: Scene) -> Any:
         try:
             host = self.open_host(permit.system, permit.grant, permit.text, stop)
-            found = PERFORMERS[operation](operation.model_validate(parameters), host, scene)
-            return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
+            return PERFORMERS[operation](operation.model_validate(parameters), host, scene)
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)
@@ -130,7 +218,7 @@ def serve(app: celery.Celery, workshop: Workshop) -> None:
     """Give `app` a task for every performer."""
     for operation in PERFORMERS:
         deferred = operation.route.course is Course.DEFERRED
-        base: type[_Performance] = Tracked if deferred else Waited
+        base: type[_Performance] = (Stepped if operation.route.steps else Tracked) if deferred else Waited
         task = type(operation.__name__, (base,), {"operation": operation, "workshop": workshop, "name": operation.task()})
         app.register_task(task())
 
@@ -200,4 +288,24 @@ class Tracked(_Performance):
         if self.workshop.tasks.advance(mine, status, data):
             self.workshop.forget_uploads(self.operation, parameters)
         else:
+            _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)
+
+
+class Stepped(Tracked):
+    """Makes one step at a time, and rests in between."""
+
+    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
+        tasks = self.workshop.tasks
+        try:
+            made = self.workshop.step(self.operation, parameters, permit, mine, stop)
+        except Stopped:
+            _LOG.info("attempt %s of task %s was stopped", mine.number, mine.task_id)
+            raise
+        except FirecrestError as failed:
+            tasks.failing(mine.task_id, failed.text or failed.says or failed.value or "")
+            tasks.renew(mine, lease=_PAUSE)
+            raise
+        if isinstance(made, Ended):
+            self._end(mine, made.status, made.data, parameters)
+        elif not tasks.rest(mine, made.status, made.data, state=made.state, seconds=made.seconds, topic=made.topic):
             _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)

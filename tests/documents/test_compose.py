@@ -115,7 +115,7 @@ def test_only_the_delegation_consumes_its_queue_and_has_its_keys() -> None:
     assert holders["keys-delegation"] == ["setup", "delegation"]
     assert "--queues=delegation" in SERVICES["delegation"]["command"]
     assert holders["keys-api"] == ["setup", "api"]
-    assert holders["keys-worker"] == ["setup", "utilities", "compute", "reservations", "housekeeping"]
+    assert holders["keys-worker"] == ["setup", "utilities", "compute", "storage-worker", "reservations", "housekeeping"]
 
 
 def test_volumes_are_declared_and_used_and_keys_are_read_only() -> None:

@@ -97,7 +97,7 @@ def _mended(site: Site) -> Iterator[None]:
     yield
     for program in WORKERS:
         site.supervisor("signal", "CONT", program)
-    for program in ("redis", "sshd", "delegation", "api", "beat", "housekeeping", *WORKERS):
+    for program in ("redis", "sshd", "delegation", "api", "beat", "housekeeping", "radosgw", *WORKERS):
         if "RUNNING" not in site.supervisor("status", program):
             site.supervisor("start", program)
     alice = Client(site, "alice")

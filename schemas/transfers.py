@@ -1,0 +1,117 @@
+"""Transfers between clients and systems by way of the object store, answered through a task."""
+
+import posixpath
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from schemas.fields import Absent, Count, Flag, Refusal, Text, because, saying
+from schemas.operation import Course, Operation, internal, operation
+
+_UPLOAD = "Failed to upload file"
+_DOWNLOAD = "Failed to download file"
+
+
+class Progress(BaseModel):
+    """How far the system has come in moving a file; `rate` is in bytes per second, over all the time so far."""
+
+    bytes: int
+    total: int
+    rate: int
+
+
+@internal("storage", None, fails=_UPLOAD, error="'targetPath' directory not allowed")
+class Writable(Operation):
+    """Check that a directory, or the one that would hold the file, can be written to."""
+
+    target_path: Text
+
+
+@internal("storage", None, fails="sourcePath error")
+class ReadableSource(Operation):
+    """Check that a file is there and can be read."""
+
+    source_path: Text
+
+
+@internal("storage", None, fails=_DOWNLOAD)
+class Unstage(Operation):
+    """Remove what a download has put into the object store."""
+
+    task_id: str
+    source_path: str
+
+
+def _names_a_file(path: str) -> str:
+    if posixpath.basename(path) in ("", ".", ".."):
+        raise because("is not the name of a file")
+    return path
+
+
+_FilePath = Annotated[Text, AfterValidator(_names_a_file)]
+
+
+@operation(
+    "POST /storage/xfer-external/upload",
+    dict[str, Any],
+    says="Task created",
+    fails=_UPLOAD,
+    status=201,
+    course=Course.DEFERRED,
+    steps=True,
+    probe=lambda op: Writable(target_path=op.target_path),
+)
+class StageIn(Operation):
+    """Upload a file to a system by way of the object store."""
+
+    target_path: Text = Field(description="Directory on the system, or path of the file there")
+    source_path: _FilePath = Field(description="Path of the file on the client's machine")
+    size: Annotated[Count | None, Absent] = Field(None, description="Size of the file in bytes; no other is taken then")
+    multipart: Flag = Field(False, description="Whether to send the file in parts, as it must be when it is too large for one request")
+
+    @model_validator(mode="after")
+    def _parts_of_something(self) -> Self:
+        if self.multipart and self.size is None:
+            raise saying("'size' not specified")
+        return self
+
+
+@operation(
+    "POST /storage/xfer-external/download",
+    dict[str, Any],
+    says="Task created",
+    fails=_DOWNLOAD,
+    status=201,
+    course=Course.DEFERRED,
+    steps=True,
+    probe=lambda op: ReadableSource(source_path=op.source_path),
+)
+class StageOut(Operation):
+    """Download a file from a system by way of the object store."""
+
+    source_path: _FilePath = Field(description="Path of the file on the system")
+
+
+def _alphanumeric(text: str) -> str:
+    if not text.isalnum():
+        raise saying("Header X-Task-Id is not alphanumeric")
+    return text
+
+
+@operation(
+    "POST /storage/xfer-external/invalidate",
+    str,
+    fails="Failed to invalidate URL",
+    status=201,
+    course=Course.LOCAL,
+    envelope="success",
+    on_system=False,
+)
+class Invalidate(Operation):
+    """Remove a downloaded file from the object store, with the link to it."""
+
+    in_header = frozenset({"X-Task-Id"})
+
+    task_id: Annotated[str, AfterValidator(_alphanumeric), Refusal(missing="Header X-Task-Id missing")] = Field(
+        alias="X-Task-Id", description="Id of the download's task"
+    )

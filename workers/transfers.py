@@ -1,0 +1,403 @@
+"""How files pass between clients and systems by way of the object store: in short steps, each of which may be made twice."""
+
+import posixpath
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.errors import CommandFailed, CopyCutOff, FirecrestError, LinkExpired, NotStaged, Stopped, TooManyRequests
+from schemas.task import Status
+from schemas.transfers import Progress, ReadableSource, StageIn, StageOut, Unstage, Writable
+from workers import access, copies
+from workers.copies import Fate, Found, Run
+from workers.host import Host
+from workers.performing import Ended, Rest, Scene, Step, performs, steps
+from workers.staging.checksums import etag
+from workers.staging.staging import Place, Staged
+
+_MB = 1024 * 1024
+_GRACE = 300  # what begins to come before its link expires may still be coming
+_FIRST_LOOK, _LONGEST_LOOK = 0.3, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_DELETED = "File was deleted from staging area. Start a new upload process"
+
+
+@performs(Writable)
+def writable(op: Writable, host: Host, scene: Scene) -> None:
+    """Nothing; the directory can be written to (contract, 1.4)."""
+    host.run(access.writable(op.target_path, seconds=scene.limits.utilities_timeout))
+
+
+@performs(ReadableSource)
+def readable(op: ReadableSource, host: Host, scene: Scene) -> None:
+    """Nothing; the file can be read (contract, 1.4)."""
+    host.run(access.readable(op.source_path, seconds=scene.limits.utilities_timeout))
+
+
+@performs(Unstage)
+def unstage(op: Unstage, host: Host, scene: Scene) -> None:
+    """Nothing; the file is not in the object store any more."""
+    staging = scene.store.staging
+    staging.delete(staging.outgoing(scene.user, op.task_id, posixpath.basename(op.source_path)))
+
+
+@steps(StageIn)
+def stage_in(op: StageIn, host: Host, step: Step) -> Rest | Ended:
+    """From a client to the system."""
+    return _StageIn(op, host, step).make()
+
+
+@steps(StageOut)
+def stage_out(op: StageOut, host: Host, step: Step) -> Rest | Ended:
+    """From the system to a client."""
+    return _StageOut(op, host, step).make()
+
+
+class _State(BaseModel):
+    """What a transfer keeps from step to step; moments are in Unix seconds.
+
+    `path` is the file on the system, `begun` when it was to be copied first, `run` the number of the copy's current run,
+    which is `running` once it was started. `verdict` is how the task will end once it is cleaned after.
+    """
+
+    target: str = ""
+    path: str = ""
+    size: int = 0
+    version: str = ""
+    etag: str = ""
+    part_size: int = 0
+    upload: str = ""
+    form: dict[str, Any] = {}
+    expires: float = 0
+    run: int = 1
+    running: bool = False
+    begun: float = 0
+    moved: int = 0
+    placed: bool = False
+    look: float = _FIRST_LOOK
+    pause: float = _FIRST_PAUSE
+    failing: float = 0
+    verdict: tuple[Status, Any] | None = None
+
+
+class _Transfer(ABC):
+    """One step of a transfer: what both directions have in common."""
+
+    place: Place
+    copying: Status
+    failed: Status
+
+    def __init__(self, host: Host, step: Step) -> None:
+        self.host = host
+        self.step = step
+        self.state = _State.model_validate(step.state)
+        self.status = step.status
+        self.store = step.store.settings
+        self.staging = step.store.staging
+        self.folder = posixpath.join(step.system.job_root, step.user, "firecrest", step.task_id)
+        self.seconds = step.limits.command_timeout
+
+    def make(self) -> Rest | Ended:
+        """Go on, if only to the next try."""
+        try:
+            return self._conclude() if self.step.cleaning or self.state.verdict else self._proceed()
+        except Stopped:
+            raise
+        except FirecrestError as failure:
+            return self._later() if self._may_go_well_later(failure) else self._decide(*self._failure(failure))
+
+    @abstractmethod
+    def _proceed(self) -> Rest | Ended:
+        """What is to be done next."""
+
+    @abstractmethod
+    def _start(self, run: Run) -> None:
+        """Have the system begin to copy."""
+
+    @abstractmethod
+    def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
+        """What follows when the copy is there."""
+
+    @abstractmethod
+    def _data(self) -> dict[str, Any]:
+        """What the task says at its present status."""
+
+    @abstractmethod
+    def _failure(self, failure: FirecrestError) -> tuple[Status, Any]:
+        """How the task ends that has failed."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Remove from the object store what nobody needs."""
+
+    @property
+    def temporary(self) -> str:
+        """The file under which the system keeps what has not come whole."""
+        return ""
+
+    def _tell(self, status: Status) -> None:
+        self.status = status
+        self.step.tell(status, self._data(), self.state.model_dump(mode="json"))
+
+    def _rest(self, seconds: float, topic: str = "") -> Rest:
+        return Rest(self.status, self._data(), self.state.model_dump(mode="json"), seconds, topic)
+
+    def _later(self) -> Rest:
+        pause = self.state.pause
+        self.state.pause = min(2 * pause, _LONGEST_PAUSE)
+        return self._rest(pause)
+
+    def _copy(self) -> Rest | Ended:
+        self.status, state = self.copying, self.state
+        run = Run(self.folder, state.run, state.size, state.part_size)
+        if not state.running:
+            self._start(run)
+            state.running, state.look = True, _FIRST_LOOK
+            return self._rest(state.look)
+        found = self.host.run(copies.look(run, temporary=self.temporary, seconds=self.seconds))
+        if found.fate is Fate.WHOLE:
+            return self._whole(found.sums)
+        return self._going_on(found) if found.fate is Fate.RUNNING else self._ended_early(found)
+
+    def _going_on(self, found: Found) -> Rest:
+        state = self.state
+        if found.moved > state.moved:
+            state.moved, state.failing, state.pause = found.moved, 0, _FIRST_PAUSE
+        state.look = min(state.look * 1.5, _LONGEST_LOOK)
+        return self._rest(state.look)
+
+    def _ended_early(self, found: Found) -> Rest:
+        if not found.can_go_on():
+            raise CommandFailed(found.text)
+        self.state.run, self.state.running = self.state.run + 1, False
+        raise CopyCutOff(found.text or "The copy on the system was ended from outside")
+
+    def _may_go_well_later(self, failure: FirecrestError) -> bool:
+        state = self.state
+        state.failing = state.failing or time.time()
+        lasting = not failure.transient and not isinstance(failure, TooManyRequests)
+        return not lasting and time.time() - state.failing < self.store.retry_seconds
+
+    def _decide(self, status: Status, data: Any) -> Rest | Ended:
+        self.state.verdict = status, data
+        self.state.failing, self.state.pause = 0, _FIRST_PAUSE
+        self._tell(self.status)
+        return self._conclude()
+
+    def _conclude(self) -> Rest | Ended:
+        """Leave nothing behind, then end. What cannot be removed for too long stays."""
+        failures = [failure for failure in map(_failing, (self._clear, self._forget)) if failure]
+        if any(map(self._may_go_well_later, failures)):
+            return self._later()
+        status, data = self.state.verdict or (Status.ERROR, None)
+        return Ended(status, data)
+
+    def _clear(self) -> None:
+        if self.state.begun:
+            self.host.run(copies.clear(self.folder, temporary=self.temporary, seconds=self.seconds))
+
+    def _progress(self) -> dict[str, Any]:
+        if not self.state.begun:
+            return {}
+        moved, seconds = min(self.state.moved, self.state.size), max(0.001, time.time() - self.state.begun)
+        return {"progress": Progress(bytes=moved, total=self.state.size, rate=int(moved / seconds)).model_dump()}
+
+    def _checked(self, sums: tuple[str, ...], staged: str) -> None:
+        """Raises CommandFailed unless the parts with these sums make the file of that ETag."""
+        found = etag([bytes.fromhex(one) for one in sums], in_parts="-" in staged)
+        if found != staged:
+            raise CommandFailed(f"The file has not come through as it is: its checksum is {found} instead of {staged}")
+
+
+def _failing(function: Callable[[], None]) -> FirecrestError | None:
+    """How the function fails, if it does."""
+    try:
+        function()
+    except Stopped:
+        raise
+    except FirecrestError as failure:
+        return failure
+    return None
+
+
+class _StageIn(_Transfer):
+    """An upload: 110, 111, 112, 113, and 114 or 115."""
+
+    copying = Status.FETCHING
+
+    def __init__(self, op: StageIn, host: Host, step: Step) -> None:
+        super().__init__(host, step)
+        self.op = op
+        self.name = posixpath.basename(op.source_path)
+        self.place = self.staging.incoming(step.user, step.task_id, self.name)
+        if self.status is Status.QUEUED:
+            self.status = Status.FORM_WAITED
+
+    @property
+    def temporary(self) -> str:
+        """In the target's own directory."""
+        return posixpath.join(posixpath.dirname(self.state.path), f".firecrest-{self.step.task_id}")
+
+    def _proceed(self) -> Rest | Ended:
+        if self.status is Status.FORM_WAITED:
+            return self._offer()
+        return self._await() if self.status is Status.FORM_READY else self._copy()
+
+    def _offer(self) -> Rest:
+        state, seconds = self.state, self.store.url_seconds
+        target = self.host.run(copies.resolve(self.op.target_path, self.name, seconds=self.seconds))
+        state.target, state.path = target.shown, target.path
+        self.staging.prepare(self.place)
+        state.form = self._form(seconds)
+        state.expires = time.time() + seconds + _GRACE
+        self.status = Status.FORM_READY
+        return self._rest(seconds + _GRACE, self.place.bucket)
+
+    def _form(self, seconds: int) -> dict[str, Any]:
+        size, form = self.op.size, None
+        if size is None or size <= self.staging.form_limit:
+            form = self.staging.form(self.place, self.op.source_path, seconds=seconds, size=size)
+        offered: dict[str, Any] = {"command": form.command, "parameters": form.parameters} if form else {"parameters": {}}
+        if size is not None and (self.op.multipart or form is None):
+            self.state.upload = self.state.upload or self.staging.begin(self.place)
+            parts = self.staging.parts_to_send(self.place, self.state.upload, size=size, seconds=seconds, side="clients")
+            self.state.part_size = parts.part_size
+            offered["parameters"] |= parts.parameters()
+        return offered
+
+    def _await(self) -> Rest | Ended:
+        staged = self.staging.found(self.place)
+        if staged is not None:
+            self._take(staged)
+            return self._copy()
+        left = self.state.expires - time.time()
+        if left <= 0:
+            raise LinkExpired("The link has expired before the file came")
+        return self._rest(left, self.place.bucket)
+
+    def _take(self, staged: Staged) -> None:
+        state = self.state
+        state.size, state.etag = staged.size, staged.etag
+        state.part_size = state.part_size if "-" in staged.etag else staged.size
+        state.begun = time.time()
+        self._tell(Status.STAGED_IN)
+
+    def _start(self, run: Run) -> None:
+        url = self.staging.download_url(self.place, seconds=self.store.url_seconds, side="systems")
+        self.host.run(copies.fetch(run, url, temporary=self.temporary, etag=self.state.etag, seconds=self.seconds))
+
+    def _ended_early(self, found: Found) -> Rest:
+        if not found.can_go_on() and self.staging.found(self.place) is None:
+            raise NotStaged(_DELETED)
+        return super()._ended_early(found)
+
+    def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
+        self._checked(sums, self.state.etag)
+        self.host.run(copies.place(self.folder, temporary=self.temporary, target=self.state.path, seconds=self.seconds))
+        self.state.moved = self.state.size
+        return self._decide(Status.FETCHED, self._data() | {"size": self.state.size, "etag": self.state.etag})
+
+    def _data(self) -> dict[str, Any]:
+        if self.status is Status.FORM_WAITED:
+            return self._described(f"Waiting for Presigned URL to upload file to staging area ({self.staging.title})", Status.FORM_WAITED)
+        if self.status is Status.FETCHING:
+            system = self.step.system
+            facts = {"source": self.name, "target": self.state.target, "system_name": system.name, "system_addr": self._address()}
+            return facts | self._progress()
+        return self._described(self.state.form, Status.FORM_READY)
+
+    def _failure(self, failure: FirecrestError) -> tuple[Status, Any]:
+        text = failure.text or failure.says or failure.value or ""
+        if isinstance(failure, NotStaged):
+            return Status.ERROR, text
+        if self.status is Status.FETCHING:
+            return Status.FETCH_FAILED, self._described(self.state.form, Status.FETCH_FAILED) | {"error": text}
+        return Status.ERROR, self._described(text, Status.ERROR)
+
+    def _described(self, message: Any, status: Status) -> dict[str, Any]:
+        return {
+            "user": self.step.user,
+            "system_name": self.step.system.name,
+            "system_addr": self._address(),
+            "target": self.state.target or self.op.target_path,
+            "source": self.name,
+            "status": status.value,
+            "hash_id": self.step.task_id,
+            "trace_id": "",
+            "msg": message,
+        }
+
+    def _address(self) -> str:
+        return f"{self.step.system.host}:{self.step.system.port}"
+
+    def _forget(self) -> None:
+        self.staging.delete(self.place)
+        if self.state.upload:
+            self.staging.abort(self.place, self.state.upload)
+
+
+class _StageOut(_Transfer):
+    """A download: 116, and 117 or 118."""
+
+    copying = Status.STAGING_OUT
+
+    def __init__(self, op: StageOut, host: Host, step: Step) -> None:
+        super().__init__(host, step)
+        self.op = op
+        self.place = self.staging.outgoing(step.user, step.task_id, posixpath.basename(op.source_path))
+        self.status = Status.STAGING_OUT
+
+    def _proceed(self) -> Rest | Ended:
+        if not self.state.version:
+            self._prepare()
+        return self._copy()
+
+    def _prepare(self) -> None:
+        state = self.state
+        file = self.host.run(copies.measure(self.op.source_path, seconds=self.seconds))
+        state.path, state.size, state.part_size = file.path, file.size, file.size
+        self.staging.prepare(self.place)
+        if file.size > self.store.part_size * _MB:
+            state.upload = self.staging.begin(self.place)
+        state.version, state.begun = file.version, time.time()
+        self._tell(Status.STAGING_OUT)
+
+    def _start(self, run: Run) -> None:
+        state, seconds = self.state, self.store.url_seconds
+        if state.upload:
+            parts = self.staging.parts_to_send(self.place, state.upload, size=state.size, seconds=seconds, side="systems")
+            urls, state.part_size = [slot.url for slot in parts.slots], parts.part_size
+        else:
+            urls = [self.staging.upload_url(self.place, size=state.size, seconds=seconds, side="systems")]
+        run = Run(run.folder, run.number, run.size, state.part_size)
+        self.host.run(copies.send(run, urls, path=state.path, version=state.version, seconds=self.seconds))
+
+    def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
+        size = self.state.size
+        staged = self.staging.complete(self.place, self.state.upload, size=size) if self.state.upload else self.staging.found(self.place)
+        if staged is None:
+            raise NotStaged("The file is not in the Staging Area")
+        self._checked(sums, staged.etag)
+        self.state.moved = size
+        url = self.staging.download_url(self.place, seconds=self.store.url_seconds, side="clients")
+        return self._decide(Status.STAGED_OUT, {"url": url} | self._data() | {"size": size, "etag": staged.etag})
+
+    def _data(self) -> dict[str, Any]:
+        return {"source": self.op.source_path, "system_name": self.step.system.name} | self._progress()
+
+    def _failure(self, failure: FirecrestError) -> tuple[Status, Any]:
+        text = failure.text or failure.says or failure.value or ""
+        if not self.state.begun:
+            return Status.ERROR, {"error": text} | self._data()
+        name = posixpath.basename(self.op.source_path)
+        return Status.STAGING_OUT_FAILED, {"error": f"Upload to Staging area has failed. Object: {name}. {text}"} | self._data()
+
+    def _forget(self) -> None:
+        if self.state.verdict and self.state.verdict[0] is Status.STAGED_OUT:
+            return
+        self.staging.delete(self.place)
+        if self.state.upload:
+            self.staging.abort(self.place, self.state.upload)
