@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from broker.celery import create_celery
+from broker.configuration import open_redis
 from broker.tasks import Attempt, Tasks
 from schemas.errors import StorageNotAvailable
 from schemas.settings import Settings
@@ -37,6 +38,21 @@ class Buckets:
             raise StorageNotAvailable("gone")
         for task_id in self.held.get(bucket, []):
             yield Staged(Place(bucket, f"{task_id}/file"), 1, "etag", datetime.now(UTC))
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    """A deployment apart, so that no worker takes what is sent."""
+    apart = settings.broker.model_copy(update={"url": settings.broker.url.removesuffix("/0") + "/1"})
+    return settings.model_copy(update={"broker": apart})
+
+
+@pytest.fixture(scope="module")
+def redis(settings: Settings) -> Iterator[Redis]:
+    """A client for its messages and records."""
+    client = open_redis(settings)
+    yield client
+    client.close()
 
 
 @pytest.fixture
