@@ -274,6 +274,8 @@ target=$1 name=$2
 path=$(readlink -vfn -- "$target" && echo /) || exit
 path=${path%/}
 [ ! -d "$path" ] || { printf '%s: Is a directory\n' "$target" >&2; exit 1; }
+[ ! -e "$path" ] || [ -f "$path" ] || { printf '%s: Not a regular file\n' "$target" >&2; exit 1; }
+[ ! -e "$path" ] || [ -w "$path" ] || { printf '%s: Permission denied\n' "$target" >&2; exit 1; }
 [ -w "${path%/*}/" ] || { printf '%s: Permission denied\n' "${path%/*}" >&2; exit 1; }
 printf '%s\0%s' "$target" "$path"
 """
