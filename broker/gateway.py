@@ -88,7 +88,7 @@ class Gateway:
     def defer(self, op: Operation, caller: Caller, system: str) -> Task:
         """Have `op` performed some time; its task tells how it goes.
 
-        Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store, SizeLimit for one that is too large for it.
+        Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store, SizeLimit for what is too large.
         """
         task_id, lasts = uuid4().hex, self._link_seconds(op)
         grant = self._grant(op, task_id, caller, system, seconds=lasts + _AFTER_LINK if lasts else self._limits.grant_seconds)

@@ -74,7 +74,7 @@ class Client(Minio):
         self._abort_multipart_upload(place.bucket, place.key, upload)
 
     def unfinished_uploads(self, bucket: str, *, prefix: str = "", page_size: int = 1000) -> Iterator[tuple[Place, str, datetime]]:
-        """All uploads in parts, to keys that begin so, that are neither completed nor aborted: place, id, and when they were begun (UTC)."""
+        """Uploads in parts, to keys that begin so, that are neither completed nor aborted: place, id, and when begun (UTC)."""
         # not the SDK's own call: Swift answers with nothing to the empty delimiter that it sends, and radosgw does not
         # say that it has encoded keys, when asked to
         query: dict[str, Any] = {"uploads": "", "max-uploads": str(page_size), **({"prefix": prefix} if prefix else {})}
