@@ -43,6 +43,12 @@ class Site:
         """Where the API is."""
         return str(self.facts["urls"]["api"])
 
+    def on(self, store: str) -> "Site":
+        """The same site with its gateway on that object store."""
+        gateway = self.facts["gateways"][store]
+        urls = self.facts["urls"] | {"api": gateway["api"], "redis": gateway["redis"]}
+        return Site(self.facts | {"urls": urls, "settings": gateway["settings"], "storage": self.facts["stores"][store]})
+
     def redis(self) -> Redis:
         """A client for its Redis."""
         return Redis.from_url(self.facts["urls"]["redis"])

@@ -18,12 +18,13 @@ from workers.staging.client import Client as Store
 
 UPLOAD, DOWNLOAD, INVALIDATE = (f"/storage/xfer-external/{name}" for name in ("upload", "download", "invalidate"))
 MB = 1024 * 1024
+pytestmark = pytest.mark.stores("radosgw", "swift")
 
 
 @pytest.fixture(scope="module")
 def store(site: Site) -> Store:
     """The object store as its administrator sees it."""
-    return Store(Storage.model_validate(site.facts["stores"]["radosgw"]))
+    return Store(Storage.model_validate(site.facts["storage"]))
 
 
 @pytest.fixture
@@ -364,7 +365,7 @@ def test_a_directory_in_the_way_is_told_before_anything_is_sent(alice: Client, f
 def test_what_is_too_large_is_refused_by_the_object_store_and_before(
     alice: Client, site: Site, folder: Folder, local: Callable[..., str]
 ) -> None:
-    most = Storage.model_validate(site.facts["stores"]["radosgw"]).max_file_size * MB
+    most = Storage.model_validate(site.facts["storage"]).max_file_size * MB
     failed = at(alice, upload(alice, folder.path, "huge", size=most + 1), "400")
     assert failed["data"]["msg"] == "File exceeds size limit"
 

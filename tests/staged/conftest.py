@@ -1,19 +1,14 @@
 """The object stores of the site, each as the gateway's settings describe it, and users who have not been there before."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from schemas.settings import Storage
-from tests.conftest import ROOT, STATE
-from tests.real_site import Site, not_here
+from tests.conftest import started
+from tests.real_site import Site
 from workers.staging import STAGINGS
 from workers.staging.client import Client
 from workers.staging.staging import Staging
@@ -24,13 +19,7 @@ PROGRAMS = {"radosgw": "radosgw", "swift": "swift-proxy"}
 @pytest.fixture(scope="session")
 def stores() -> Site:
     """The site with both of its object stores; started when they do not run."""
-    if os.geteuid() != 0:
-        not_here("the site needs root")
-    if not Path("/usr/bin/swift-proxy-server").exists():
-        not_here("Swift is not installed: ./run install")
-    command = [sys.executable, "site", "start", "--no-gateway", "--with-swift", "--state", str(STATE)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
-    return Site(json.loads((STATE / "site.json").read_text(encoding="utf-8")))
+    return started("--no-gateway", "--with-swift")
 
 
 @pytest.fixture(scope="session", params=list(PROGRAMS))
