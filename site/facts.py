@@ -66,11 +66,16 @@ class Site:
         return f"http://127.0.0.1:{self.ports['swift_proxy']}"
 
     @property
-    def stores(self) -> dict[str, dict[str, str]]:
-        """The object stores, each as the gateway's settings describe it."""
+    def stores(self) -> dict[str, dict[str, object]]:
+        """The object stores, each as the gateway's settings describe it; the limit of Swift's is one that tests can exceed."""
         return {
             "radosgw": _store(self.s3_url, "default", self.secrets["s3_access_key"], self.secrets["s3_secret_key"]),
-            "swift": _store(self.swift_url, "us-east-1", SWIFT_USER, self.secrets["swift_secret_key"]) | {"form": "put"},
+            "swift": {
+                **_store(self.swift_url, "us-east-1", SWIFT_USER, self.secrets["swift_secret_key"]),
+                "form": "put",
+                "doubt_seconds": 5,
+                "max_file_size": 512,
+            },
         }
 
     @property
@@ -145,7 +150,7 @@ def _secrets() -> dict[str, str]:
     return {name: secrets.token_hex(20) for name in names} | {"ceph_fsid": str(uuid.uuid4())}
 
 
-def _store(url: str, region: str, access_key: str, secret_key: str) -> dict[str, str]:
+def _store(url: str, region: str, access_key: str, secret_key: str) -> dict[str, object]:
     return {"private_url": url, "public_url": url, "region": region, "access_key": access_key, "secret_key": secret_key}
 
 

@@ -254,7 +254,7 @@ class _StageIn(_Transfer):
         state.form = self._form(seconds)
         state.expires = time.time() + seconds + _GRACE
         self.status = Status.FORM_READY
-        return self._rest(seconds + _GRACE, self.place.bucket)
+        return self._waiting(seconds + _GRACE)
 
     def _form(self, seconds: int) -> dict[str, Any]:
         size, form = self.op.size, None
@@ -276,6 +276,13 @@ class _StageIn(_Transfer):
         left = self.state.expires - time.time()
         if left <= 0:
             raise LinkExpired("The link has expired before the file came")
+        return self._waiting(left)
+
+    def _waiting(self, left: float) -> Rest:
+        """Until the file is seen to come; where it may come unseen, until it is asked for, twice as late each time."""
+        if self.store.doubt_seconds:
+            waited = self.store.url_seconds + _GRACE - left
+            left = min(left, max(self.store.doubt_seconds, waited))
         return self._rest(left, self.place.bucket)
 
     def _take(self, staged: Staged) -> None:

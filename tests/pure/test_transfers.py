@@ -70,6 +70,8 @@ def file(etag: str = MD5) -> Staged:
 class Course:
     """A transfer that is taken from step to step."""
 
+    settings = SETTINGS
+
     def __init__(self, op: StageIn | StageOut, staging: Staging) -> None:
         self.op, self.staging = op, staging
         self.status, self.state = Status.QUEUED, dict[str, Any]()
@@ -82,7 +84,7 @@ class Course:
             "system": SYSTEM,
             "limits": Limits(),
             "blobs": None,
-            "staged": Store(SETTINGS, self.staging),
+            "staged": Store(self.settings, self.staging),
         }
         step = Step(**scene, status=self.status, state=self.state, cleaning=cleaning, tell=self.tell)
         perform: Callable[..., Rest | Ended] = stage_in if isinstance(self.op, StageIn) else stage_out
@@ -115,6 +117,21 @@ def test_an_upload_waits_for_its_file_without_being_asked(fetching: Course) -> N
 
     assert isinstance(offered, Rest)
     assert (offered.status, offered.topic, round(offered.seconds)) == (Status.FORM_READY, "ann", 604800 + 300)
+
+
+def test_a_file_that_may_come_unseen_is_asked_for_twice_as_late_each_time_until_its_link_expires() -> None:
+    course = Course(UP, Staging())
+    course.settings = SETTINGS.model_copy(update={"doubt_seconds": 10})
+    offered = course.step(Target("/home/ann/file", "/home/ann/file"))
+    assert isinstance(offered, Rest)
+    pauses, expires = [offered.seconds], course.state["expires"]
+    for waited in (1, 10, 20, 40, 604800):
+        course.state["expires"] = expires - waited
+        rest = course.step()
+        assert isinstance(rest, Rest)
+        pauses.append(rest.seconds)
+
+    assert [round(pause) for pause in pauses] == [10, 10, 10, 20, 40, 300]
 
 
 def test_what_has_come_whole_is_placed_and_leaves_nothing(fetching: Course) -> None:

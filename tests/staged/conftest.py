@@ -1,14 +1,16 @@
 """The object stores of the site, each as the gateway's settings describe it, and users who have not been there before."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from schemas.errors import StorageNotAvailable
 from schemas.settings import Storage
 from tests.conftest import started
-from tests.real_site import Site
+from tests.real_site import Site, eventually
 from workers.staging import STAGINGS
 from workers.staging.client import Client
 from workers.staging.staging import Staging
@@ -20,6 +22,25 @@ PROGRAMS = {"radosgw": "radosgw", "swift": "swift-proxy"}
 def stores() -> Site:
     """The site with both of its object stores; started when they do not run."""
     return started("--no-gateway", "--with-swift")
+
+
+@contextmanager
+def unlisted(stores: Site, staging: Staging, bucket: str) -> Iterator[None]:
+    """Meanwhile, what is put into a bucket of Swift never gets into a listing: its container server is stopped, and no updater runs."""
+    stores.supervisor("stop", "swift-container")
+    try:
+        yield
+    finally:
+        stores.supervisor("start", "swift-container")
+        eventually(lambda: _lists(staging, bucket), seconds=60, pause=0.5)
+
+
+def _lists(staging: Staging, bucket: str) -> bool:
+    try:
+        list(staging.arrived(bucket))
+    except StorageNotAvailable:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session", params=list(PROGRAMS))
