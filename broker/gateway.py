@@ -13,7 +13,7 @@ from broker.blobs import Blobs
 from broker.grants import GrantSigner
 from broker.replies import Replies
 from broker.tasks import Tasks
-from schemas.errors import ServiceUnavailable, StorageRefused
+from schemas.errors import ServiceUnavailable, SizeLimit, StorageRefused
 from schemas.fields import Upload
 from schemas.operation import Course, Operation, operation_named
 from schemas.settings import Limits, Storage
@@ -22,6 +22,7 @@ from schemas.task import Task
 _UNREACHABLE = (RedisError, OperationalError, ConnectionError)
 # So long after its link has expired may a transfer go on.
 _AFTER_LINK = 86400
+_MB = 1024 * 1024
 _RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
@@ -87,7 +88,7 @@ class Gateway:
     def defer(self, op: Operation, caller: Caller, system: str) -> Task:
         """Have `op` performed some time; its task tells how it goes.
 
-        Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store.
+        Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store, SizeLimit for what is too large.
         """
         task_id, lasts = uuid4().hex, self._link_seconds(op)
         grant = self._grant(op, task_id, caller, system, seconds=lasts + _AFTER_LINK if lasts else self._limits.grant_seconds)
@@ -135,6 +136,8 @@ class Gateway:
             return None
         if self._storage is None:
             raise StorageRefused("This service has no Staging Area")
+        if op.staged_bytes() > self._storage.max_file_size * _MB:
+            raise SizeLimit(f"The file is over {self._storage.max_file_size} MB")
         return self._storage.url_seconds
 
     def _send_first(self, task: Task, message: dict[str, Any]) -> None:

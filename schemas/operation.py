@@ -94,6 +94,10 @@ class Operation(BaseModel):
         """The parameters as Flower and logs show them."""
         return repr({name: "…" if name in self.hidden else value for name, value in self.parameters().items()})
 
+    def staged_bytes(self) -> int:
+        """How much is to pass through the object store, as far as the client tells."""
+        return 0
+
     def says(self) -> str:
         """What is said of this call when it succeeds."""
         return self.route.says

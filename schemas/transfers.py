@@ -69,6 +69,10 @@ class StageIn(Operation):
     size: Annotated[Count | None, Absent] = Field(None, description="Size of the file in bytes; no other is taken then")
     multipart: Flag = Field(False, description="Whether to send the file in parts, as it must be when it is too large for one request")
 
+    def staged_bytes(self) -> int:
+        """The size of the file, if it is given."""
+        return self.size or 0
+
     @model_validator(mode="after")
     def _parts_of_something(self) -> Self:
         if self.multipart and self.size is None:

@@ -2,13 +2,33 @@
 
 import posixpath
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from schemas.errors import ADirectory, CommandFailed, FirecrestError, InvalidPath, NotADirectory, PermissionDenied, TimedOut
+from schemas.errors import (
+    AccessDenied,
+    AccessHidden,
+    ADirectory,
+    CommandFailed,
+    FirecrestError,
+    InvalidPath,
+    NotADirectory,
+    PermissionDenied,
+    TimedOut,
+)
 from workers.failures import TIMED_OUT
 from workers.host import Command
 
 _DENIED = "User does not have permissions to access machine or path"
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Raises AccessHidden where utilities would raise AccessDenied."""
+    try:
+        yield
+    except AccessDenied:
+        raise AccessHidden from None
 
 
 def readable(path: str, *, seconds: float) -> Command[None]:

@@ -46,6 +46,10 @@ class Found:
         refused = any(self.text.endswith(status) for status in ("400", "404", "405", "409", "411", "412", "413"))
         return self.fate in (Fate.LOST, Fate.CUT) and not (self.code == _HTTP and refused)
 
+    def names_nothing(self) -> bool:
+        """Whether the object store said that there is no such thing."""
+        return self.fate is Fate.CUT and self.code == _HTTP and self.text.endswith("404")
+
 
 _HTTP = 22  # curl's exit status for the refusals of a server
 
@@ -274,6 +278,8 @@ target=$1 name=$2
 path=$(readlink -vfn -- "$target" && echo /) || exit
 path=${path%/}
 [ ! -d "$path" ] || { printf '%s: Is a directory\n' "$target" >&2; exit 1; }
+[ ! -e "$path" ] || [ -f "$path" ] || { printf '%s: Not a regular file\n' "$target" >&2; exit 1; }
+[ ! -e "$path" ] || [ -w "$path" ] || { printf '%s: Permission denied\n' "$target" >&2; exit 1; }
 [ -w "${path%/*}/" ] || { printf '%s: Permission denied\n' "${path%/*}" >&2; exit 1; }
 printf '%s\0%s' "$target" "$path"
 """

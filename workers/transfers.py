@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas.errors import CommandFailed, CopyCutOff, FirecrestError, LinkExpired, NotStaged, Stopped, TooManyRequests
+from schemas.errors import CommandFailed, CopyCutOff, FirecrestError, LinkExpired, NotStaged, SizeLimit, Stopped, TooManyRequests
 from schemas.task import Status
 from schemas.transfers import Progress, ReadableSource, StageIn, StageOut, Unstage, Writable
 from workers import access, copies
@@ -28,13 +28,15 @@ _DELETED = "File was deleted from staging area. Start a new upload process"
 @performs(Writable)
 def writable(op: Writable, host: Host, scene: Scene) -> None:
     """Nothing; the directory can be written to (contract, 1.4)."""
-    host.run(access.writable(op.target_path, seconds=scene.limits.utilities_timeout))
+    with access.hidden():
+        host.run(access.writable(op.target_path, seconds=scene.limits.utilities_timeout))
 
 
 @performs(ReadableSource)
 def readable(op: ReadableSource, host: Host, scene: Scene) -> None:
     """Nothing; the file can be read (contract, 1.4)."""
-    host.run(access.readable(op.source_path, seconds=scene.limits.utilities_timeout))
+    with access.hidden():
+        host.run(access.readable(op.source_path, seconds=scene.limits.utilities_timeout))
 
 
 @performs(Unstage)
@@ -129,9 +131,17 @@ class _Transfer(ABC):
     def _failure(self, failure: FirecrestError) -> tuple[Status, Any]:
         """How the task ends that has failed."""
 
-    @abstractmethod
     def _forget(self) -> None:
-        """Remove from the object store what nobody needs."""
+        """Remove from the object store what nobody needs, uploads too that were begun by a step that was lost."""
+        if self.state.verdict is None or self.state.verdict[0] is not Status.STAGED_OUT:
+            self.staging.delete(self.place)
+        if self.in_parts:
+            self.staging.abort_all(self.place)
+
+    @property
+    @abstractmethod
+    def in_parts(self) -> bool:
+        """Whether the file may pass through the object store in parts."""
 
     @property
     def temporary(self) -> str:
@@ -256,12 +266,17 @@ class _StageIn(_Transfer):
         self.status = Status.FORM_READY
         return self._waiting(seconds + _GRACE)
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether the file may, or must, come in parts."""
+        return self.op.size is not None and (self.op.multipart or self.op.size > self.staging.form_limit)
+
     def _form(self, seconds: int) -> dict[str, Any]:
         size, form = self.op.size, None
         if size is None or size <= self.staging.form_limit:
             form = self.staging.form(self.place, self.op.source_path, seconds=seconds, size=size)
         offered: dict[str, Any] = {"command": form.command, "parameters": form.parameters} if form else {"parameters": {}}
-        if size is not None and (self.op.multipart or form is None):
+        if size is not None and self.in_parts:
             self.state.upload = self.state.upload or self.staging.begin(self.place)
             parts = self.staging.parts_to_send(self.place, self.state.upload, size=size, seconds=seconds, side="clients")
             self.state.part_size = parts.part_size
@@ -287,6 +302,10 @@ class _StageIn(_Transfer):
 
     def _take(self, staged: Staged) -> None:
         state = self.state
+        if self.op.size not in (None, staged.size):
+            raise CommandFailed(f"The file that came has {staged.size} bytes instead of {self.op.size}")
+        if staged.size > self.store.max_file_size * _MB:
+            raise SizeLimit
         state.size, state.etag = staged.size, staged.etag
         state.part_size = state.part_size if "-" in staged.etag else staged.size
         state.begun = time.time()
@@ -297,8 +316,12 @@ class _StageIn(_Transfer):
         self.host.run(copies.fetch(run, url, temporary=self.temporary, etag=self.state.etag, seconds=self.seconds))
 
     def _ended_early(self, found: Found) -> Rest:
-        if not found.can_go_on() and self.staging.found(self.place) is None:
-            raise NotStaged(_DELETED)
+        if not found.can_go_on():
+            staged = self.staging.found(self.place)
+            if staged is None:
+                raise NotStaged(_DELETED)
+            if staged.etag != self.state.etag:
+                raise CommandFailed("The file was replaced in the staging area while the system fetched it")
         return super()._ended_early(found)
 
     def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
@@ -340,11 +363,6 @@ class _StageIn(_Transfer):
     def _address(self) -> str:
         return f"{self.step.system.host}:{self.step.system.port}"
 
-    def _forget(self) -> None:
-        self.staging.delete(self.place)
-        if self.state.upload:
-            self.staging.abort(self.place, self.state.upload)
-
 
 class _StageOut(_Transfer):
     """A download: 116, and 117 or 118."""
@@ -357,9 +375,17 @@ class _StageOut(_Transfer):
         self.place = self.staging.outgoing(step.user, step.task_id, posixpath.basename(op.source_path))
         self.status = Status.STAGING_OUT
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is too large for one request."""
+        return self.state.size > self.store.part_size * _MB
+
     def _proceed(self) -> Rest | Ended:
         if not self.state.version:
             self._prepare()
+        if self.in_parts and not self.state.upload:
+            self.state.upload = self.staging.begin(self.place)
+            self._tell(Status.STAGING_OUT)
         return self._copy()
 
     def _prepare(self) -> None:
@@ -367,20 +393,28 @@ class _StageOut(_Transfer):
         file = self.host.run(copies.measure(self.op.source_path, seconds=self.seconds))
         state.path, state.size, state.part_size = file.path, file.size, file.size
         self.staging.prepare(self.place)
-        if file.size > self.store.part_size * _MB:
-            state.upload = self.staging.begin(self.place)
         state.version, state.begun = file.version, time.time()
         self._tell(Status.STAGING_OUT)
 
     def _start(self, run: Run) -> None:
         state, seconds = self.state, self.store.url_seconds
-        if state.upload:
+        if self.in_parts:
             parts = self.staging.parts_to_send(self.place, state.upload, size=state.size, seconds=seconds, side="systems")
             urls, state.part_size = [slot.url for slot in parts.slots], parts.part_size
         else:
             urls = [self.staging.upload_url(self.place, size=state.size, seconds=seconds, side="systems")]
         run = Run(run.folder, run.number, run.size, state.part_size)
         self.host.run(copies.send(run, urls, path=state.path, version=state.version, seconds=self.seconds))
+
+    def _ended_early(self, found: Found) -> Rest:
+        if found.names_nothing():
+            # an object store in trouble says so too: Swift, of every bucket, without its account server
+            if self.state.upload:
+                self.staging.parts(self.place, self.state.upload)
+            else:
+                self.staging.prepare(self.place)
+            found = Found(Fate.LOST, text=found.text)
+        return super()._ended_early(found)
 
     def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
         size = self.state.size
@@ -401,10 +435,3 @@ class _StageOut(_Transfer):
             return Status.ERROR, {"error": text} | self._data()
         name = posixpath.basename(self.op.source_path)
         return Status.STAGING_OUT_FAILED, {"error": f"Upload to Staging area has failed. Object: {name}. {text}"} | self._data()
-
-    def _forget(self) -> None:
-        if self.state.verdict and self.state.verdict[0] is Status.STAGED_OUT:
-            return
-        self.staging.delete(self.place)
-        if self.state.upload:
-            self.staging.abort(self.place, self.state.upload)

@@ -169,6 +169,17 @@ def test_a_file_deleted_by_hand_ends_the_task_in_the_contracts_words(fetching: C
     assert ended == Ended(Status.ERROR, "File was deleted from staging area. Start a new upload process")
 
 
+def test_a_bucket_that_is_said_to_be_gone_is_made_again_and_the_file_sent_again() -> None:
+    gone = Found(Fate.CUT, code=22, text="curl: (22) The requested URL returned error: 404")
+    course = Course(DOWN, Staging())
+    course.step(Measure("/home/ann/file", 7, "7 1 2"), None)
+    course.staging.held = StorageNotAvailable("gone")
+    assert isinstance(course.step(gone), Rest)
+    course.staging.held = None
+    assert isinstance(course.step(gone), Rest)
+    assert (course.state["run"], course.state["running"]) == (2, False)
+
+
 @pytest.mark.parametrize(
     "lost", [Found(Fate.LOST), Found(Fate.CUT, code=7, text="curl: (7) Failed to connect"), MachineNotAvailable(), TooManyRequests()]
 )

@@ -10,8 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from schemas.settings import Storage
 from tests.real_site import Client, Site, eventually
+from tests.site.transfers import FOLDERS, names, working_for
 from tests.systems import System
+from workers.staging.client import Client as ObjectStore
 
 
 @dataclass(frozen=True)
@@ -117,3 +120,45 @@ def accounted(system: System) -> Callable[..., list[tuple[str, str]]]:
         return eventually(lambda: found if len(found := system.ended(*jobs)) >= len(jobs) else None, seconds=40)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def object_store(site: Site) -> ObjectStore:
+    """The object store as its administrator sees it."""
+    return ObjectStore(Storage.model_validate(site.facts["storage"]))
+
+
+@pytest.fixture(scope="session")
+def staged(object_store: ObjectStore, alice: Client) -> Callable[[], list[str]]:
+    """The keys of all that is in alice's bucket, unfinished uploads too."""
+
+    def keys() -> list[str]:
+        if not object_store.bucket_exists(alice.user):
+            return []
+        whole = [str(entry.object_name) for entry in object_store.list_objects(alice.user, recursive=True)]
+        return [*whole, *(place.key for place, _, _ in object_store.unfinished_uploads(alice.user))]
+
+    return keys
+
+
+@pytest.fixture
+def nothing_is_left(staged: Callable[[], list[str]], folder: Folder, alice: Client) -> Iterator[None]:
+    """Whatever the test does, nothing of it stays in the bucket, in the job folders, at work, or as a hidden file at the target."""
+    tasks, before = set(alice.get("/tasks").json()["tasks"]), set(staged())
+    yield
+    new = set(alice.get("/tasks").json()["tasks"]) - tasks
+    # other sites on this machine have the same users
+    eventually(lambda: set(staged()) <= before and not new & set(names(FOLDERS)), seconds=30)
+    eventually(lambda: not any(map(working_for, new)), seconds=5)
+    assert list(Path(folder.path).rglob(".firecrest*")) == []
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Callable[..., str]:
+    """Makes a file on the client's machine."""
+
+    def make(content: bytes, name: str = "local.bin") -> str:
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    return make

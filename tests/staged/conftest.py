@@ -10,12 +10,10 @@ import pytest
 from schemas.errors import StorageNotAvailable
 from schemas.settings import Storage
 from tests.conftest import started
-from tests.real_site import Site, eventually
+from tests.real_site import STORES, Site, eventually
 from workers.staging import STAGINGS
 from workers.staging.client import Client
 from workers.staging.staging import Staging
-
-PROGRAMS = {"radosgw": "radosgw", "swift": "swift-proxy"}
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +41,7 @@ def _lists(staging: Staging, bucket: str) -> bool:
     return True
 
 
-@pytest.fixture(scope="session", params=list(PROGRAMS))
+@pytest.fixture(scope="session", params=list(STORES))
 def store(request: pytest.FixtureRequest) -> str:
     """The name of an object store."""
     return str(request.param)
@@ -52,7 +50,7 @@ def store(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def program(store: str) -> str:
     """The program of the site that answers for it."""
-    return PROGRAMS[store]
+    return STORES[store]
 
 
 @pytest.fixture

@@ -149,6 +149,12 @@ class S3Staging:
         """Forget an upload with its parts, if it is still there."""
         _if_present(lambda: self._client.abort_upload(place, upload))
 
+    def abort_all(self, place: Place) -> None:
+        """Forget all uploads in parts to the place."""
+        folder = place.key.rpartition("/")[0]
+        for found, upload, _ in _if_present(lambda: list(self._client.unfinished_uploads(place.bucket, prefix=f"{folder}/"))) or []:
+            self.abort(found, upload)
+
     # What is there
 
     def found(self, place: Place) -> Staged | None:
