@@ -100,6 +100,9 @@ class Storage(Section):
     part_size: int = Field(64, ge=5, le=5120, description="Least size of the parts of a file that is sent in parts, in MB")
     max_parts: int = Field(200, ge=1, le=1000, description="Most parts of a file; larger files have larger parts")
     arrival_seconds: float = Field(1, gt=0, description="Period of the look for files that clients have put there")
+    doubt_seconds: float = Field(
+        0, ge=0, description="Seconds after which an awaited file is asked for by its name, for listings that lag (Swift's); never when 0"
+    )
     retry_seconds: float = Field(3600, gt=0, description="Seconds for which a transfer tries again what may go well later")
     orphan_seconds: float = Field(3600, ge=60, description="Period of the sweep for files whose task is gone, and their least age")
     patience: float = Field(20, gt=0, description="Seconds that the object store may be silent before it counts as not available")

@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("action", choices=["start", "stop", "status", "clean", "rotate-issuer-key"])
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".site", help="the site's folder (default: .site in the repository)")
     parser.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=True, help="also start the gateway (default)")
-    parser.add_argument("--with-swift", action="store_true", help="also start OpenStack Swift, a second object store")
+    parser.add_argument("--with-swift", action="store_true", help="also start OpenStack Swift, with a second gateway on it")
     return parser.parse_args()
 
 

@@ -45,13 +45,14 @@ class Centre:
         self._given_up = threading.Event()
 
     def start(self, *, with_gateway: bool, with_swift: bool) -> Site:
-        """Start what does not run yet, the gateway and Swift only if asked for, and return when all of it answers."""
+        """Start what does not run yet and return when all of it answers; the gateway and Swift, with a gateway on it, only if asked for."""
         with held(self._layout.state):
             with held(SITES):  # users, and ports not in use yet, are shared with other sites
                 people.ensure_users()
                 site = self._prepared()
             servers = _servers(site)
-            optional = [*(swift_cluster.programs(site) if with_swift else ()), *(gateway.programs(site) if with_gateway else ())]
+            gateways = [*gateway.programs(site), *(gateway.programs_on_swift(site) if with_swift else ())]
+            optional = [*(swift_cluster.programs(site) if with_swift else ()), *(gateways if with_gateway else ())]
             self._supervisor.start(_programs(site))
             self._bring_up([*servers, *optional])
         return site
@@ -177,7 +178,7 @@ class Centre:
 
 
 def _programs(site: Site) -> list[Program]:
-    return [*_servers(site), *swift_cluster.programs(site), *gateway.programs(site)]
+    return [*_servers(site), *swift_cluster.programs(site), *gateway.programs(site), *gateway.programs_on_swift(site)]
 
 
 def _servers(site: Site) -> list[Program]:

@@ -4,15 +4,16 @@ import shlex
 
 import yaml
 
-from facts import RIDGE, SYSTEM, Site, private, write_down
+from facts import RIDGE, SYSTEM, Deployment, Site, private, write_down
 from people import PEOPLE, PROBE_USER, Person
 from ssh_server import host_key
 
 
 def write_documents(site: Site) -> None:
-    """Write site.json, settings.yaml, client.env (alice's) and client-bob.env."""
+    """Write site.json, the settings of the gateways, client.env (alice's) and client-bob.env."""
     write_down(site)
-    private(site.layout.state / "settings.yaml", yaml.safe_dump(_settings(site), sort_keys=False))
+    for gateway in (site.gateway, site.gateway_on_swift):
+        private(gateway.settings, yaml.safe_dump(_settings(site, gateway), sort_keys=False))
     alice, bob = PEOPLE[:2]
     private(site.layout.state / "client.env", _variables(site, alice))
     private(site.layout.state / "client-bob.env", _variables(site, bob))
@@ -20,7 +21,7 @@ def write_documents(site: Site) -> None:
 
 def _variables(site: Site, person: Person) -> str:
     variables = {
-        "FIRECREST_URL": site.api_url,
+        "FIRECREST_URL": site.gateway.api_url,
         "AUTH_TOKEN_URL": site.token_url,
         "FIRECREST_CLIENT_ID": person.client,
         "FIRECREST_CLIENT_SECRET": site.secrets[person.client],
@@ -30,7 +31,7 @@ def _variables(site: Site, person: Person) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
-def _settings(site: Site) -> dict[str, object]:
+def _settings(site: Site, gateway: Deployment) -> dict[str, object]:
     keys = site.layout.keys
     filesystems = [
         {"name": "home", "path": "/home", "description": "Home directories"},
@@ -56,9 +57,9 @@ def _settings(site: Site) -> dict[str, object]:
     return {
         "systems": systems,
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
-        "broker": {"url": site.redis_url},
+        "broker": {"url": gateway.redis_url},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5},
         "delegation": {"source_addresses": ["127.0.0.1/32"]},
-        "storage": site.stores["radosgw"],
+        "storage": site.stores[gateway.store],
     }

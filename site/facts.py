@@ -14,11 +14,22 @@ from people import PEOPLE
 PORTS = (
     "redis", "sshd", "mariadb", "slurmdbd", "slurmctld", "slurmd1", "slurmd2", "slurmd3",
     "ceph_mon", "ceph_mon_v1", "radosgw", "issuer", "api", "flower", "ridge", "sge_qmaster", "sge_execd",
-    "memcached", "swift_account", "swift_container", "swift_object", "swift_proxy",
+    "memcached", "swift_account", "swift_container", "swift_object", "swift_proxy", "api_swift",
 )  # fmt: skip
 SYSTEM = "cluster"
 RIDGE = "ridge"
 SWIFT_USER = "firecrest:gateway"  # account and user
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A gateway of the site: the object store that it stands on, what ends the names of its programs, and what is its own."""
+
+    store: str
+    suffix: str
+    api_url: str
+    redis_url: str
+    settings: Path
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,6 @@ class Site:
     layout: Layout
     ports: dict[str, int]
     secrets: dict[str, str]
-
-    @property
-    def redis_url(self) -> str:
-        """Redis, with its password."""
-        return f"redis://:{self.secrets['redis']}@127.0.0.1:{self.ports['redis']}/0"
 
     @property
     def issuer(self) -> str:
@@ -60,17 +66,32 @@ class Site:
         return f"http://127.0.0.1:{self.ports['swift_proxy']}"
 
     @property
-    def stores(self) -> dict[str, dict[str, str]]:
-        """The object stores, each as the gateway's settings describe it."""
+    def stores(self) -> dict[str, dict[str, object]]:
+        """The object stores, each as the gateway's settings describe it; the limit of Swift's is one that tests can exceed."""
         return {
             "radosgw": _store(self.s3_url, "default", self.secrets["s3_access_key"], self.secrets["s3_secret_key"]),
-            "swift": _store(self.swift_url, "us-east-1", SWIFT_USER, self.secrets["swift_secret_key"]) | {"form": "put"},
+            "swift": {
+                **_store(self.swift_url, "us-east-1", SWIFT_USER, self.secrets["swift_secret_key"]),
+                "form": "put",
+                "doubt_seconds": 5,
+                "max_file_size": 512,
+            },
         }
 
     @property
-    def api_url(self) -> str:
-        """The gateway's API."""
-        return f"http://127.0.0.1:{self.ports['api']}"
+    def gateway(self) -> Deployment:
+        """The gateway, on radosgw."""
+        return self._deployment("radosgw", "", database=0)
+
+    @property
+    def gateway_on_swift(self) -> Deployment:
+        """A second gateway on the same systems, for tests: on Swift, and in another database of the same Redis."""
+        return self._deployment("swift", "-swift", database=1)
+
+    def _deployment(self, store: str, suffix: str, *, database: int) -> Deployment:
+        api = self.ports["api" + suffix.replace("-", "_")]
+        redis = f"redis://:{self.secrets['redis']}@127.0.0.1:{self.ports['redis']}/{database}"
+        return Deployment(store, suffix, f"http://127.0.0.1:{api}", redis, self.layout.state / f"settings{suffix}.yaml")
 
     @property
     def flower_url(self) -> str:
@@ -129,8 +150,12 @@ def _secrets() -> dict[str, str]:
     return {name: secrets.token_hex(20) for name in names} | {"ceph_fsid": str(uuid.uuid4())}
 
 
-def _store(url: str, region: str, access_key: str, secret_key: str) -> dict[str, str]:
+def _store(url: str, region: str, access_key: str, secret_key: str) -> dict[str, object]:
     return {"private_url": url, "public_url": url, "region": region, "access_key": access_key, "secret_key": secret_key}
+
+
+def _gateway(gateway: Deployment) -> dict[str, str]:
+    return {"api": gateway.api_url, "redis": gateway.redis_url, "settings": str(gateway.settings)}
 
 
 def _document(site: Site) -> dict[str, Any]:
@@ -143,15 +168,16 @@ def _document(site: Site) -> dict[str, Any]:
         "ports": site.ports,
         "secrets": site.secrets,
         "urls": {
-            "api": site.api_url,
+            "api": site.gateway.api_url,
             "flower": site.flower_url,
             "issuer": site.issuer,
             "token": site.token_url,
             "jwks": site.jwks_url,
             "s3": site.s3_url,
-            "redis": site.redis_url,
+            "redis": site.gateway.redis_url,
         },
         "stores": site.stores,
+        "gateways": {one.store: _gateway(one) for one in (site.gateway, site.gateway_on_swift)},
         "clients": {
             person.name: {
                 "id": person.client,
@@ -163,7 +189,7 @@ def _document(site: Site) -> dict[str, Any]:
         },
         "users": [person.user for person in PEOPLE if person.ours],
         "partitions": ["normal", "debug", "xfer"],
-        "settings": str(layout.state / "settings.yaml"),
+        "settings": str(site.gateway.settings),
         "slurm_conf": str(layout.slurm_conf),
         "gridengine": site.gridengine,
         "munge_socket": str(layout.munge_socket),

@@ -1,8 +1,9 @@
 """The gateway itself on the site: API, workers, delegation, beat, Flower."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
-from facts import Site
+from facts import Deployment, Site
 from layout import REPOSITORY
 from probes import beats, serves, worker_answers
 from program import Program
@@ -14,19 +15,32 @@ QUEUES = "utilities,compute,storage,reservations"
 
 def programs(site: Site) -> list[Program]:
     """All processes of the gateway; they come back when they die."""
+    gateway = site.gateway
     return [
-        _api(site),
-        _worker(site, "worker-1"),
-        _worker(site, "worker-2"),
-        _housekeeping(site),
-        _delegation(site),
-        _beat(site),
+        _api(gateway, workers=2),
+        _worker(gateway, "worker-1"),
+        _worker(gateway, "worker-2"),
+        _housekeeping(gateway),
+        _delegation(gateway),
+        _beat(gateway),
         _flower(site),
     ]
 
 
-def _api(site: Site) -> Program:
-    address = f"127.0.0.1:{site.ports['api']}"
+def programs_on_swift(site: Site) -> list[Program]:
+    """Those of the second gateway, which is for tests: one of each kind."""
+    gateway = site.gateway_on_swift
+    return [
+        _api(gateway, workers=1),
+        _worker(gateway, "worker"),
+        _housekeeping(gateway),
+        _delegation(gateway),
+        _beat(gateway),
+    ]
+
+
+def _api(gateway: Deployment, *, workers: int) -> Program:
+    address = urlsplit(gateway.api_url).netloc
     threads = (
         "--no-control-socket",
         "--keep-alive",
@@ -36,60 +50,61 @@ def _api(site: Site) -> Program:
         "--worker-class",
         "api.server.Worker",
         "--workers",
-        "2",
+        str(workers),
         "--threads",
         "64",
     )
     return _process(
-        site, "api", "gunicorn", "--bind", address, *threads, "api.main:app", ready=lambda: serves(f"{site.api_url}/swagger.json")
-    )
-
-
-def _worker(site: Site, name: str) -> Program:
-    return _celery_worker(site, name, app="workers.main", queues=QUEUES, concurrency=32)
-
-
-def _housekeeping(site: Site) -> Program:
-    return _celery_worker(site, "housekeeping", app="workers.main", queues="beat", concurrency=8)
-
-
-def _delegation(site: Site) -> Program:
-    return _celery_worker(site, "delegation", app="workers.delegation_main", queues="delegation", concurrency=8)
-
-
-def _celery_worker(site: Site, name: str, *, app: str, queues: str, concurrency: int) -> Program:
-    size = ("--pool=threads", f"--concurrency={concurrency}", f"--queues={queues}", f"--hostname={name}@%h")
-    noise = ("--task-events", "--without-gossip", "--without-mingle", "--loglevel=INFO")
-    return _process(
-        site, name, "celery", "-A", app, "worker", *size, *noise,
-        ready=lambda: worker_answers(site.redis_url, f"{name}@localhost"),
+        gateway, "api", "gunicorn", "--bind", address, *threads, "api.main:app",
+        ready=lambda: serves(f"{gateway.api_url}/swagger.json"),
     )  # fmt: skip
 
 
-def _beat(site: Site) -> Program:
+def _worker(gateway: Deployment, name: str) -> Program:
+    return _celery_worker(gateway, name, app="workers.main", queues=QUEUES, concurrency=32)
+
+
+def _housekeeping(gateway: Deployment) -> Program:
+    return _celery_worker(gateway, "housekeeping", app="workers.main", queues="beat", concurrency=8)
+
+
+def _delegation(gateway: Deployment) -> Program:
+    return _celery_worker(gateway, "delegation", app="workers.delegation_main", queues="delegation", concurrency=8)
+
+
+def _celery_worker(gateway: Deployment, name: str, *, app: str, queues: str, concurrency: int) -> Program:
+    size = ("--pool=threads", f"--concurrency={concurrency}", f"--queues={queues}", f"--hostname={name}@%h")
+    noise = ("--task-events", "--without-gossip", "--without-mingle", "--loglevel=INFO")
     return _process(
-        site, "beat", "celery", "-A", "broker.main", "beat", "--scheduler=redbeat.RedBeatScheduler", "--loglevel=INFO", "--pidfile=",
-        ready=lambda: beats(site.redis_url),
+        gateway, name, "celery", "-A", app, "worker", *size, *noise,
+        ready=lambda: worker_answers(gateway.redis_url, f"{name}@localhost"),
+    )  # fmt: skip
+
+
+def _beat(gateway: Deployment) -> Program:
+    return _process(
+        gateway, "beat", "celery", "-A", "broker.main", "beat", "--scheduler=redbeat.RedBeatScheduler", "--loglevel=INFO", "--pidfile=",
+        ready=lambda: beats(gateway.redis_url),
     )  # fmt: skip
 
 
 def _flower(site: Site) -> Program:
     listen = ("--address=127.0.0.1", f"--port={site.ports['flower']}", "--persistent=False", "--max-tasks=10000")
     return _process(
-        site, "flower", "celery", "-A", "broker.main", "flower", *listen,
+        site.gateway, "flower", "celery", "-A", "broker.main", "flower", *listen,
         ready=lambda: serves(site.flower_url), FLOWER_UNAUTHENTICATED_API="true",
     )  # fmt: skip
 
 
-def _process(site: Site, name: str, command: str, *arguments: str, ready: Callable[[], bool], **environment: str) -> Program:
+def _process(gateway: Deployment, name: str, command: str, *arguments: str, ready: Callable[[], bool], **environment: str) -> Program:
     return Program(
-        name,
+        name + gateway.suffix,
         (str(BIN / command), *arguments),
         ready=ready,
         # beat probes what is there; the others take seconds to load and ask for nothing before they are asked
         after=SERVERS if name == "beat" else ("redis", "sshd", "issuer"),
         environment={
-            "FIRECREST_SETTINGS": str(site.layout.state / "settings.yaml"),
+            "FIRECREST_SETTINGS": str(gateway.settings),
             "PYTHONUNBUFFERED": "1",
             "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
             **environment,

@@ -31,12 +31,27 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked with object stores runs on each of them."""
+    marker = metafunc.definition.get_closest_marker("stores")
+    if marker and "site" in metafunc.fixturenames:
+        metafunc.parametrize("site", marker.args, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def site() -> Site:
-    """The site of the tests, with the gateway; started when it does not run, stopped by `./run test`."""
+def site(request: pytest.FixtureRequest) -> Site:
+    """The site of the tests, its gateway on radosgw or the marked object store; started when it does not run, stopped by `./run test`."""
+    store = getattr(request, "param", "radosgw")
+    return started(*(["--with-swift"] if store == "swift" else [])).on(store)
+
+
+def started(*options: str) -> Site:
+    """The site, all of which runs that the options name."""
     if os.geteuid() != 0:
         not_here("the site needs root")
-    subprocess.run([sys.executable, "site", "start", "--state", str(STATE)], cwd=ROOT, check=True, timeout=300)
+    if "--with-swift" in options and not Path("/usr/bin/swift-proxy-server").exists():
+        not_here("Swift is not installed: ./run install")
+    subprocess.run([sys.executable, "site", "start", *options, "--state", str(STATE)], cwd=ROOT, check=True, timeout=300)
     return Site(json.loads((STATE / "site.json").read_text(encoding="utf-8")))
 
 

@@ -14,6 +14,8 @@ import requests
 from redis import Redis
 
 T = TypeVar("T")
+# the object stores of the site, and the program that answers for each
+STORES = {"radosgw": "radosgw", "swift": "swift-proxy"}
 
 
 def not_here(why: str) -> NoReturn:
@@ -42,6 +44,13 @@ class Site:
     def url(self) -> str:
         """Where the API is."""
         return str(self.facts["urls"]["api"])
+
+    def on(self, store: str) -> "Site":
+        """The same site with its gateway on that object store."""
+        gateway = self.facts["gateways"][store]
+        urls = self.facts["urls"] | {"api": gateway["api"], "redis": gateway["redis"]}
+        storage = {"storage": self.facts["stores"][store], "storage_program": STORES[store]}
+        return Site(self.facts | storage | {"urls": urls, "settings": gateway["settings"]})
 
     def redis(self) -> Redis:
         """A client for its Redis."""

@@ -46,6 +46,10 @@ class Found:
         refused = any(self.text.endswith(status) for status in ("400", "404", "405", "409", "411", "412", "413"))
         return self.fate in (Fate.LOST, Fate.CUT) and not (self.code == _HTTP and refused)
 
+    def names_nothing(self) -> bool:
+        """Whether the object store said that there is no such thing."""
+        return self.fate is Fate.CUT and self.code == _HTTP and self.text.endswith("404")
+
 
 _HTTP = 22  # curl's exit status for the refusals of a server
 

@@ -264,7 +264,7 @@ class _StageIn(_Transfer):
         state.form = self._form(seconds)
         state.expires = time.time() + seconds + _GRACE
         self.status = Status.FORM_READY
-        return self._rest(seconds + _GRACE, self.place.bucket)
+        return self._waiting(seconds + _GRACE)
 
     @property
     def in_parts(self) -> bool:
@@ -291,6 +291,13 @@ class _StageIn(_Transfer):
         left = self.state.expires - time.time()
         if left <= 0:
             raise LinkExpired("The link has expired before the file came")
+        return self._waiting(left)
+
+    def _waiting(self, left: float) -> Rest:
+        """Until the file is seen to come; where it may come unseen, until it is asked for, twice as late each time."""
+        if self.store.doubt_seconds:
+            waited = self.store.url_seconds + _GRACE - left
+            left = min(left, max(self.store.doubt_seconds, waited))
         return self._rest(left, self.place.bucket)
 
     def _take(self, staged: Staged) -> None:
@@ -398,6 +405,16 @@ class _StageOut(_Transfer):
             urls = [self.staging.upload_url(self.place, size=state.size, seconds=seconds, side="systems")]
         run = Run(run.folder, run.number, run.size, state.part_size)
         self.host.run(copies.send(run, urls, path=state.path, version=state.version, seconds=self.seconds))
+
+    def _ended_early(self, found: Found) -> Rest:
+        if found.names_nothing():
+            # an object store in trouble says so too: Swift, of every bucket, without its account server
+            if self.state.upload:
+                self.staging.parts(self.place, self.state.upload)
+            else:
+                self.staging.prepare(self.place)
+            found = Found(Fate.LOST, text=found.text)
+        return super()._ended_early(found)
 
     def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
         size = self.state.size

@@ -76,10 +76,10 @@ def system(site: Site) -> str:
 
 @pytest.fixture
 def cli(site: Site, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `firecrest …` with the variables of client.env, and nothing but them."""
+    """Runs `firecrest …` with the variables of client.env, for the gateway of the test, and nothing but them."""
     words = [shlex.split(line)[1] for line in Path(site.facts["state"], "client.env").read_text().splitlines()]
     variables = dict(word.split("=", 1) for word in words)
-    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "COLUMNS": "1000", "TERM": "dumb", **variables}
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "COLUMNS": "1000", "TERM": "dumb", **variables, "FIRECREST_URL": site.url}
 
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).parent / "firecrest"

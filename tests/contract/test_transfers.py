@@ -21,6 +21,7 @@ from tests.site.transfers import frozen_store, held_back
 
 CONTENT = os.urandom(7 * 1024 * 1024 + 11)
 NAMES = ["plain.bin", "with blanks and ümläut 名.bin", "-", "a,b=c%20d#e?.x", "[1-3]{a,b}*~!", "$HOME ${filename} 🎉"]
+pytestmark = pytest.mark.stores("radosgw", "swift")
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 

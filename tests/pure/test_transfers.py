@@ -70,6 +70,8 @@ def file(etag: str = MD5) -> Staged:
 class Course:
     """A transfer that is taken from step to step."""
 
+    settings = SETTINGS
+
     def __init__(self, op: StageIn | StageOut, staging: Staging) -> None:
         self.op, self.staging = op, staging
         self.status, self.state = Status.QUEUED, dict[str, Any]()
@@ -82,7 +84,7 @@ class Course:
             "system": SYSTEM,
             "limits": Limits(),
             "blobs": None,
-            "staged": Store(SETTINGS, self.staging),
+            "staged": Store(self.settings, self.staging),
         }
         step = Step(**scene, status=self.status, state=self.state, cleaning=cleaning, tell=self.tell)
         perform: Callable[..., Rest | Ended] = stage_in if isinstance(self.op, StageIn) else stage_out
@@ -115,6 +117,21 @@ def test_an_upload_waits_for_its_file_without_being_asked(fetching: Course) -> N
 
     assert isinstance(offered, Rest)
     assert (offered.status, offered.topic, round(offered.seconds)) == (Status.FORM_READY, "ann", 604800 + 300)
+
+
+def test_a_file_that_may_come_unseen_is_asked_for_twice_as_late_each_time_until_its_link_expires() -> None:
+    course = Course(UP, Staging())
+    course.settings = SETTINGS.model_copy(update={"doubt_seconds": 10})
+    offered = course.step(Target("/home/ann/file", "/home/ann/file"))
+    assert isinstance(offered, Rest)
+    pauses, expires = [offered.seconds], course.state["expires"]
+    for waited in (1, 10, 20, 40, 604800):
+        course.state["expires"] = expires - waited
+        rest = course.step()
+        assert isinstance(rest, Rest)
+        pauses.append(rest.seconds)
+
+    assert [round(pause) for pause in pauses] == [10, 10, 10, 20, 40, 300]
 
 
 def test_what_has_come_whole_is_placed_and_leaves_nothing(fetching: Course) -> None:
@@ -150,6 +167,17 @@ def test_a_file_deleted_by_hand_ends_the_task_in_the_contracts_words(fetching: C
     ended = fetching.step(Found(Fate.CUT, code=22, text="curl: (22) The requested URL returned error: 404"), None)
 
     assert ended == Ended(Status.ERROR, "File was deleted from staging area. Start a new upload process")
+
+
+def test_a_bucket_that_is_said_to_be_gone_is_made_again_and_the_file_sent_again() -> None:
+    gone = Found(Fate.CUT, code=22, text="curl: (22) The requested URL returned error: 404")
+    course = Course(DOWN, Staging())
+    course.step(Measure("/home/ann/file", 7, "7 1 2"), None)
+    course.staging.held = StorageNotAvailable("gone")
+    assert isinstance(course.step(gone), Rest)
+    course.staging.held = None
+    assert isinstance(course.step(gone), Rest)
+    assert (course.state["run"], course.state["running"]) == (2, False)
 
 
 @pytest.mark.parametrize(

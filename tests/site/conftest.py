@@ -125,7 +125,7 @@ def accounted(system: System) -> Callable[..., list[tuple[str, str]]]:
 @pytest.fixture(scope="session")
 def object_store(site: Site) -> ObjectStore:
     """The object store as its administrator sees it."""
-    return ObjectStore(Storage.model_validate(site.facts["stores"]["radosgw"]))
+    return ObjectStore(Storage.model_validate(site.facts["storage"]))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from tests.site.transfers import (
 )
 from workers.staging.client import Client as ObjectStore
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.stores("radosgw", "swift")]
 
 NAMES = [
     "with  blanks ",
@@ -287,7 +287,7 @@ def test_a_download_whose_parts_are_removed_by_hand_ends_with_118(
     object_store.abort_upload(place, number)
     held.__exit__(None, None, None)
 
-    assert "404" in at(alice, ticket, "118")["data"]["error"]
+    assert "not in the Staging Area" in at(alice, ticket, "118")["data"]["error"]
 
 
 def test_a_special_file_is_not_downloaded(alice: Client) -> None:

@@ -24,7 +24,7 @@ from tests.site.transfers import (
     working_for,
 )
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.stores("radosgw", "swift")]
 
 
 def cancel(alice: Client, ticket: requests.Response) -> None:

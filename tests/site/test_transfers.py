@@ -14,6 +14,8 @@ from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 from tests.site.transfers import DOWNLOAD, INVALIDATE, MB, at, complete, names, send, send_part, sent, upload
 
+pytestmark = pytest.mark.stores("radosgw", "swift")
+
 
 @pytest.mark.usefixtures("nothing_is_left")
 def test_an_upload_says_at_every_status_what_the_contract_says(
@@ -169,7 +171,7 @@ def test_a_directory_in_the_way_is_told_before_anything_is_sent(alice: Client, f
 def test_what_is_too_large_is_refused_by_the_object_store_and_before(
     alice: Client, site: Site, folder: Folder, local: Callable[..., str]
 ) -> None:
-    most = Storage.model_validate(site.facts["stores"]["radosgw"]).max_file_size * MB
+    most = Storage.model_validate(site.facts["storage"]).max_file_size * MB
     refused = upload(alice, folder.path, "huge", size=most + 1)
     assert refused.status_code == 400
     assert refused.json() == {"description": "Failed to upload file", "error": f"The file is over {most // MB} MB"}

@@ -114,7 +114,7 @@ def _give(path: Path) -> None:
 @contextmanager
 def frozen_store(site: Site) -> Iterator[None]:
     """While this lasts the object store does not answer."""
-    pid = int(site.supervisor("pid", "radosgw"))
+    pid = int(site.supervisor("pid", site.facts["storage_program"]))
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -125,7 +125,7 @@ def frozen_store(site: Site) -> Iterator[None]:
 @contextmanager
 def slow_store(site: Site, share: float = 0.04) -> Iterator[None]:
     """While this lasts the object store works only for a share of the time."""
-    pid, over = int(site.supervisor("pid", "radosgw")), threading.Event()
+    pid, over = int(site.supervisor("pid", site.facts["storage_program"])), threading.Event()
 
     def slow_down() -> None:
         while not over.wait(0.1 * share):

@@ -1,39 +1,47 @@
 """The object stores of the site, each as the gateway's settings describe it, and users who have not been there before."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from schemas.errors import StorageNotAvailable
 from schemas.settings import Storage
-from tests.conftest import ROOT, STATE
-from tests.real_site import Site, not_here
+from tests.conftest import started
+from tests.real_site import STORES, Site, eventually
 from workers.staging import STAGINGS
 from workers.staging.client import Client
 from workers.staging.staging import Staging
-
-PROGRAMS = {"radosgw": "radosgw", "swift": "swift-proxy"}
 
 
 @pytest.fixture(scope="session")
 def stores() -> Site:
     """The site with both of its object stores; started when they do not run."""
-    if os.geteuid() != 0:
-        not_here("the site needs root")
-    if not Path("/usr/bin/swift-proxy-server").exists():
-        not_here("Swift is not installed: ./run install")
-    command = [sys.executable, "site", "start", "--no-gateway", "--with-swift", "--state", str(STATE)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
-    return Site(json.loads((STATE / "site.json").read_text(encoding="utf-8")))
+    return started("--no-gateway", "--with-swift")
 
 
-@pytest.fixture(scope="session", params=list(PROGRAMS))
+@contextmanager
+def unlisted(stores: Site, staging: Staging, bucket: str) -> Iterator[None]:
+    """Meanwhile, what is put into a bucket of Swift never gets into a listing: its container server is stopped, and no updater runs."""
+    stores.supervisor("stop", "swift-container")
+    try:
+        yield
+    finally:
+        stores.supervisor("start", "swift-container")
+        eventually(lambda: _lists(staging, bucket), seconds=60, pause=0.5)
+
+
+def _lists(staging: Staging, bucket: str) -> bool:
+    try:
+        list(staging.arrived(bucket))
+    except StorageNotAvailable:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session", params=list(STORES))
 def store(request: pytest.FixtureRequest) -> str:
     """The name of an object store."""
     return str(request.param)
@@ -42,7 +50,7 @@ def store(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def program(store: str) -> str:
     """The program of the site that answers for it."""
-    return PROGRAMS[store]
+    return STORES[store]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from schemas.errors import StorageRefused
+from tests.staged.conftest import unlisted
 from workers.staging import STAGINGS
 from workers.staging.client import Client
 from workers.staging.staging import Place
@@ -72,6 +73,16 @@ def test_nothing_has_arrived_where_no_bucket_is(staging, user):
     assert staging.found(place) is None
     assert place.bucket not in staging.buckets()
     assert staging.sweep(place.bucket, before=datetime.now(UTC), gone=lambda tasks: tasks) == 0
+    staging.delete(place)
+
+
+@pytest.mark.parametrize("store", ["swift"])
+def test_a_file_may_be_there_and_in_no_listing(stores, staging, user):
+    place = new(staging, user)
+    with unlisted(stores, staging, place.bucket):
+        put(staging, place)
+    assert list(staging.arrived(place.bucket)) == []
+    assert staging.found(place) is not None
     staging.delete(place)
 
 
