@@ -42,6 +42,7 @@ list() {
       -o -printf '1\t0\t%y\t%p\0'
   ) >unsorted 2>troubles && LC_ALL=C sort -z -t "$tab" -k 4 unsorted >"$1" 2>>troubles
 }
+packed_size() { sed -n 's/^Total bytes written: \([0-9]*\).*/\1/p' "$1"; }
 version() { sha256sum <"$1" | cut -c 1-64; }
 names() { LC_ALL=C sed -z -n 's/^2\t[^\t]*\t[^\t]*\t\.\///p' listing; }
 pack() {
@@ -60,11 +61,12 @@ LC_ALL=C sed -z -e '/^2\t0\td /d' -e 's/^\([^\t]*\t[^\t]*\t[^\t]*\t\)\.\/[^/]*\/
 unreadable=$(LC_ALL=C grep -a -z -c '^0' listing)
 [ "$unreadable" -eq 0 ] || finish failed "Permission denied: $unreadable in the directory cannot be read"
 names | pack --file=/dev/null --totals 2>troubles || finish failed "$(head -n 1 troubles)"
-finish whole "$(sed -n 's/^Total bytes written: \([0-9]*\).*/\1/p' troubles)" "$(version listing)"
+finish whole "$(packed_size troubles)" "$(version listing)"
 """
 )
 
-# The directory is listed anew before the first part, behind the last, and when sending one has failed.
+# The directory is listed anew before the first part, behind the last, and when sending one has failed. Zeros behind the
+# archive keep a request from waiting for what does not come, should it be shorter than it was measured.
 _SEND = (
     r"""
 counted() { sed -n 's/^wchar: //p' "/proc/$(cat packer)/io"; }
@@ -78,17 +80,22 @@ changed='The directory has changed while it was read'
 unchanged() {
   [ "${code:-1}" -ne 0 ] || [ $((offset + wanted)) -ge "$size" ] || return 0
   list again && [ "$(version again)" = "$version" ] || finish failed "$changed"
-  [ ! -s packing ] || finish failed "$(head -n 1 packing)"
   [ "${code:-1}" -eq 0 ] || return 0
-  [ "$(head -c 1 <&3 | wc -c)" -eq 0 ] || finish failed "$changed"
-  wait "$packer" || finish failed "$(head -n 1 packing)"
+  exec 3<&-
+  wait "$feeder"
+  [ "$(cat packed)" = 0 ] && [ "$(packed_size packing)" = "$size" ] || finish failed "$(head -n 1 packing)"
 }
-rm -f packing stream && mkfifo stream || exit
+rm -f packing packed stream && mkfifo stream || exit
 unchanged
 mv -f again listing
-names | pack --file=- >stream 2>packing &
-packer=$!
-echo "$packer" >packer
+(
+  names | pack --file=- --totals 2>packing &
+  echo "$!" >packer
+  wait "$!"
+  echo "$?" >packed
+  exec cat /dev/zero
+) >stream &
+feeder=$!
 exec 3<stream
 head -c "$offset" <&3 >/dev/null
 """
