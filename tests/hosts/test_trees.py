@@ -345,7 +345,7 @@ def test_what_went_wrong_with_single_files_is_told(here: Host, unpacked, tmp_pat
     assert told(here, tmp_path / "unpacking").files == (FileResult("top/device", 0, "Neither file, directory nor link"),)
     unpacked(tar_of(TOP, member("top/h", HARD, link="top/missing")), 2)
     (result,) = told(here, tmp_path / "unpacking").files
-    assert (result.name, result.result) == ("top/h", "Cannot hard link to ‘top/missing’: No such file or directory")
+    assert (result.name, result.result) == ("top/h", "Cannot hard link to \u2018top/missing\u2019: No such file or directory")
 
 
 def test_links_that_lead_outside_are_links_and_rights_are_the_users(here: Host, unpacked, tmp_path: Path) -> None:
