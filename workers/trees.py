@@ -57,7 +57,8 @@ _MEASURE = (
     + _LIST
     + r"""
 list listing || finish failed "$(head -n 1 troubles)"
-LC_ALL=C sed -z -e '/^2\t0\td /d' -e 's/^\([^\t]*\t[^\t]*\t[^\t]*\t\)\.\/[^/]*\//\1/' listing | tell "$2" "$3"
+LC_ALL=C sed -z -e '/^2\t0\td /d' -e 's/^\(2\t[^\t]*\t\)[^\t]*/\1-/' \
+  -e 's/^\([^\t]*\t[^\t]*\t[^\t]*\t\)\.\/[^/]*\//\1/' listing | tell "$2" "$3"
 unreadable=$(LC_ALL=C grep -a -z -c '^0' listing)
 [ "$unreadable" -eq 0 ] || finish failed "Permission denied: $unreadable in the directory cannot be read"
 names | pack --file=/dev/null --totals 2>troubles || finish failed "$(head -n 1 troubles)"

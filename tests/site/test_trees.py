@@ -3,6 +3,7 @@
 import io
 import os
 import pwd
+import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -189,7 +190,9 @@ def test_a_target_that_is_there_is_told_before_anything_is_sent_and_stays(alice:
 
 
 def test_a_target_that_comes_up_meanwhile_stays_as_it_is(alice: Client, folder: Folder, tmp_path: Path) -> None:
-    (tmp_path / "new.tar").write_bytes(tar_of(member("top", tarfile.DIRTYPE, mode=0o500), member("top/file")))
+    (tmp_path / "new.tar").write_bytes(
+        tar_of(member("top", tarfile.DIRTYPE, mode=0o500), member("top/in", tarfile.DIRTYPE, mode=0o500), member("top/in/file"))
+    )
     ticket = upload(alice, folder.path, str(tmp_path / "new.tar"), directory="true")
     ready = at(alice, ticket, "111")
     folder.folder("new")
@@ -202,10 +205,13 @@ def test_a_target_that_comes_up_meanwhile_stays_as_it_is(alice: Client, folder: 
 
 
 def test_modes_are_as_the_users_umask_leaves_them(alice: Client, folder: Folder, tmp_path: Path) -> None:
-    (tmp_path / "new.tar").write_bytes(tar_of(TOP, member("top/wide", mode=0o6777), member("top/narrow", mode=0o400)))
+    (tmp_path / "new.tar").write_bytes(
+        tar_of(member("top", tarfile.DIRTYPE, mode=0o570), member("top/wide", mode=0o6777), member("top/narrow", mode=0o400))
+    )
     brought(alice, folder.path, tmp_path / "new.tar")
 
     assert {entry.name: entry.stat().st_mode & 0o7777 for entry in Path(folder.path, "new").iterdir()} == {"wide": 0o755, "narrow": 0o400}
+    assert Path(folder.path, "new").stat().st_mode & 0o7777 == 0o550
     assert Path(folder.path, "new").stat().st_uid == pwd.getpwnam(folder.user).pw_uid
 
 
@@ -236,9 +242,11 @@ def test_a_tree_is_unpacked_again_when_that_was_cut_off(alice: Client, folder: F
     send(at(alice, ticket, "111")["data"]["msg"]["command"])
     unpacking = f"{folder.path}/.firecrest-{ticket.json()['task_id']}/tree"
     eventually(lambda: Path(unpacking).is_dir(), pause=0.002)
-    for process in Path("/proc").glob("[0-9]*"):
-        if f"--directory={unpacking}".encode() in _words(process) or unpacking.removesuffix("/tree").encode() in _words(process):
-            os.kill(int(process.name), 9)
+    words = {f"--directory={unpacking}".encode(), unpacking.removesuffix("/tree").encode()}
+    killed = [process.name for process in Path("/proc").glob("[0-9]*") if words & set(_words(process))]
+    for process in killed:
+        os.kill(int(process), signal.SIGKILL)
+    assert killed
     at(alice, ticket, "114", seconds=60)
 
     assert seen(Path(folder.path, "new")) == seen(Path(path))
