@@ -11,7 +11,7 @@ from schemas.transfers import Invalidate, Unstage
 def invalidate(op: Invalidate, caller: Caller, office: Office) -> str:
     """That the file is gone. Raises InvalidParameter for what is not a download of the caller that has put one there."""
     task = _download(op, caller, office)
-    unstaging = Unstage(task_id=task.task_id, source_path=task.data["source"])
+    unstaging = Unstage(task_id=task.task_id, source_path=task.data.get("archive", task.data["source"]))
     try:
         office.gateway.call(unstaging, caller, task.system or "")
     except FirecrestError as failed:

@@ -3,7 +3,7 @@
 import posixpath
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
 from schemas.fields import Absent, Count, Flag, Refusal, Text, because, saying
 from schemas.operation import Course, Operation, internal, operation
@@ -29,9 +29,10 @@ class Writable(Operation):
 
 @internal("storage", None, fails="sourcePath error")
 class ReadableSource(Operation):
-    """Check that a file is there and can be read."""
+    """Check that a file, or a directory, is there and can be read."""
 
     source_path: Text
+    directory: bool = False
 
 
 @internal("storage", None, fails=_DOWNLOAD)
@@ -67,6 +68,9 @@ class StageIn(Operation):
     target_path: Text = Field(description="Directory on the system, or path of the file there")
     source_path: _FilePath = Field(description="Path of the file on the client's machine")
     size: Annotated[Count | None, Absent] = Field(None, description="Size of the file in bytes; no other is taken then")
+    directory: Flag = Field(
+        False, description="Whether the file is a tar archive of a directory, which appears at the target whole or not at all"
+    )
     multipart: Flag = Field(False, description="Whether to send the file in parts, as it must be when it is too large for one request")
 
     def staged_bytes(self) -> int:
@@ -80,6 +84,13 @@ class StageIn(Operation):
         return self
 
 
+def _names_what_it_is(path: str, info: ValidationInfo) -> str:
+    return _names_a_file(path.rstrip("/") if info.data.get("directory") else path)
+
+
+_SourcePath = Annotated[Text, AfterValidator(_names_what_it_is)]
+
+
 @operation(
     "POST /storage/xfer-external/download",
     dict[str, Any],
@@ -88,12 +99,13 @@ class StageIn(Operation):
     status=201,
     course=Course.DEFERRED,
     steps=True,
-    probe=lambda op: ReadableSource(source_path=op.source_path),
+    probe=lambda op: ReadableSource(source_path=op.source_path, directory=op.directory),
 )
 class StageOut(Operation):
     """Download a file from a system by way of the object store."""
 
-    source_path: _FilePath = Field(description="Path of the file on the system")
+    directory: Flag = Field(False, description="Whether it is a directory, which comes as one tar archive")
+    source_path: _SourcePath = Field(description="Path of the file, or directory, on the system")
 
 
 def _alphanumeric(text: str) -> str:

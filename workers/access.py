@@ -1,4 +1,4 @@
-"""Whether a user may read a file or write to a directory, told as the contract does (1.4)."""
+"""Whether a user may read a file or directory or write to a directory, told as the contract does (1.4)."""
 
 import posixpath
 import secrets
@@ -37,6 +37,18 @@ def readable(path: str, *, seconds: float) -> Command[None]:
     return Command(("head", "-c", "1", "--", path), lambda _: None, seconds=seconds, repeatable=True, fails=refusal)
 
 
+_LIST = r"""
+ls -d -- "$1/." >/dev/null || exit
+[ -r "$1" ] || { echo "$1: Permission denied" >&2; exit 1; }
+"""
+
+
+def readable_directory(path: str, *, seconds: float) -> Command[None]:
+    """See that it is a directory, and may be listed and entered."""
+    refusal = _refusal(path, lambda message: _not_a_directory(path, message))
+    return Command(("sh", "-c", _LIST, "sh", path), lambda _: None, seconds=seconds, repeatable=True, fails=refusal)
+
+
 # The directory itself, or the one that would hold it.
 _TOUCH = r"""
 directory=$1
@@ -49,8 +61,12 @@ def writable(path: str, *, seconds: float) -> Command[None]:
     """Make a file in the directory, or beside the file that the path names, and remove it."""
     parent = posixpath.dirname(path.rstrip("/")) or "/" * path.startswith("/") or "."
     words = ("sh", "-c", _TOUCH, "sh", path, parent, f".firecrest.{secrets.token_hex(16)}")
-    refusal = _refusal(parent, lambda message: NotADirectory(says=f"{parent} is not a directory") if "Not a directory" in message else None)
+    refusal = _refusal(parent, lambda message: _not_a_directory(parent, message))
     return Command(words, lambda _: None, seconds=seconds, repeatable=True, fails=refusal)
+
+
+def _not_a_directory(path: str, message: str) -> FirecrestError | None:
+    return NotADirectory(says=f"{path} is not a directory") if "Not a directory" in message else None
 
 
 def _refusal(path: str, last: Callable[[str], FirecrestError | None]) -> Callable[[int, str], FirecrestError]:

@@ -16,7 +16,17 @@ from broker.replies import Answers, Replies
 from broker.tasks import Tasks
 from schemas.grant import Grant
 from schemas.settings import Settings, System
-from workers import archives, compute, contents, listing, reservations, transfer_jobs, transfers, utilities  # noqa: F401 (their performers)
+from workers import (  # noqa: F401 (their performers)
+    archives,
+    compute,
+    contents,
+    external_transfers,
+    listing,
+    reservations,
+    transfer_jobs,
+    transfers,
+    utilities,
+)
 from workers.host import Host
 from workers.housekeeping import keep_house
 from workers.leases import Leases

@@ -64,10 +64,10 @@ class Run:
     part_size: int
 
 
-# Leaves behind a process that outlives the session; the lock is handed on to it.
+# Leaves behind a process that outlives the session; the lock is handed on to it. `mask` is for what it makes at the target.
 _START = r"""
 folder=$1 number=$2 size=$3 program=$4; shift 4
-umask 077
+mask=$(umask) && export mask && umask 077
 mkdir -p -- "$folder" && cd -- "$folder" || exit
 exec 9>>lock || exit
 flock -n 9 || exit 0
@@ -77,11 +77,23 @@ cat >requests || exit
 setsid sh -c "$program" sh "$number" "$@" </dev/null >log 2>&1 &
 """
 
-# What both directions begin with. The watcher ends the copy when it is to stop, wherever among several login nodes it runs.
-_BEGIN = r"""
+# What all programs begin with. The watcher ends the copy when it is to stop, wherever among several login nodes it runs;
+# the function `counted`, where there is one, prints how many bytes have gone out.
+BEGIN = r"""
 number=$1 size=$2 part=$3; shift 3
 trap '' HUP
 finish() { printf '%s\n' "$@" >outcome.new && mv -f outcome.new "outcome.$number"; exit; }
+(
+  exec 9>&-
+  while sleep 1 && kill -0 "$$"; do
+    [ ! -e stop ] || kill -s TERM -- "-$$"
+    counted >moved.new && mv -f moved.new moved
+  done
+) 2>/dev/null &
+"""
+
+# What both directions go on with.
+PARTS = r"""
 touch sums
 parts=$(( (size + part - 1) / part )); [ "$parts" -gt 0 ] || parts=1
 done=$(wc -l <sums)
@@ -92,17 +104,11 @@ fetch() {
   curl -q -sS -f -g -K "$@" --connect-timeout 10 --speed-limit 1 --speed-time 30 2>errors
 }
 cut_off() { finish cut "$1" "$(tr -s '\n' ' ' <errors)"; }
-(
-  exec 9>&-
-  while sleep 1 && kill -0 "$$"; do
-    [ ! -e stop ] || kill -s TERM -- "-$$"
-    sed -n 's/^pos:[[:space:]]*//p' "/proc/$$/fdinfo/3" >moved.new && mv -f moved.new moved
-  done
-) 2>/dev/null &
 """
 
 _FETCH = (
-    _BEGIN
+    BEGIN
+    + PARTS
     + r"""
 temporary=$1 etag=$2
 rm -f writing code
@@ -124,8 +130,12 @@ cut_off "$(cat code)"
 """
 )
 
-_SEND = (
-    _BEGIN
+_OPEN = (
+    r"""
+counted() { sed -n 's/^pos:[[:space:]]*//p' "/proc/$$/fdinfo/3"; }
+"""
+    + BEGIN
+    + PARTS
     + r"""
 path=$1 version=$2
 [ -r "$path" ] || finish failed "$path cannot be read"
@@ -133,6 +143,11 @@ exec 3<"$path" || exit
 unchanged() { [ "$(stat -L -c '%s %i %.Y' - <&3)" = "$version" ] || finish failed 'The file has changed while it was read'; }
 unchanged
 dd iflag=skip_bytes skip="$offset" count=0 <&3 2>/dev/null
+"""
+)
+
+# Sends what can be read from descriptor 3, as long as the function `unchanged` returns.
+SEND = r"""
 rm -f pipe && mkfifo pipe || exit
 exec 4<requests
 skipped=0; while [ "$skipped" -lt "$done" ]; do IFS= read -r url <&4; skipped=$((skipped + 1)); done
@@ -153,7 +168,6 @@ while IFS= read -r url <&4; do
 done
 finish whole "$(cat sums)"
 """
-)
 
 _LOOK = r"""
 folder=$1 number=$2 temporary=$3
@@ -194,22 +208,24 @@ if [ -d "$folder" ]; then
   exec 9>>lock || exit
   flock -w 5 9 || { echo 'the copy does not end' >&2; exit 75; }
 fi
-[ -z "$temporary" ] || rm -f -- "$temporary" || exit
+if [ -d "$temporary" ] && [ ! -L "$temporary" ]; then chmod -R u+rwx -- "$temporary"; fi
+[ -z "$temporary" ] || rm -rf -- "$temporary" || exit
 rm -rf -- "$folder"
 """
 
 
 def fetch(run: Run, url: str, *, temporary: str, etag: str, seconds: float) -> Command[None]:
     """Start to copy from the URL to a temporary file."""
-    return _started(run, _FETCH, f'url = "{url}"\n', temporary, etag, seconds=seconds)
+    return started(run, _FETCH, f'url = "{url}"\n', temporary, etag, seconds=seconds)
 
 
 def send(run: Run, urls: Sequence[str], *, path: str, version: str, seconds: float) -> Command[None]:
     """Start to copy a file of that `version` (see `measure`) to the URLs, a part to each."""
-    return _started(run, _SEND, "".join(f"{url}\n" for url in urls), path, version, seconds=seconds)
+    return started(run, _OPEN + SEND, "".join(f"{url}\n" for url in urls), path, version, seconds=seconds)
 
 
-def _started(run: Run, program: str, requests: str, *words: str, seconds: float) -> Command[None]:
+def started(run: Run, program: str, requests: str, *words: str, seconds: float) -> Command[None]:
+    """Start a program, unless that was done, with the requests beside it and these words behind number, size and part size."""
     argv = (
         "sh",
         "-c",
@@ -223,7 +239,7 @@ def _started(run: Run, program: str, requests: str, *words: str, seconds: float)
         str(max(1, run.part_size)),
         *words,
     )
-    return _command(argv, stdin=requests.encode(), seconds=seconds)
+    return command(argv, stdin=requests.encode(), seconds=seconds)
 
 
 def look(run: Run, *, temporary: str = "", seconds: float) -> Command[Found]:
@@ -247,15 +263,16 @@ def _found(output: bytes) -> Found:
 
 def place(folder: str, *, temporary: str, target: str, seconds: float) -> Command[None]:
     """Put the temporary file where it belongs, in place of what is there."""
-    return _command(("sh", "-c", _PLACE, "sh", folder, temporary, target), seconds=seconds)
+    return command(("sh", "-c", _PLACE, "sh", folder, temporary, target), seconds=seconds)
 
 
 def clear(folder: str, *, temporary: str = "", seconds: float) -> Command[None]:
     """End a copy that is still running, and remove all that is left of it but the file itself."""
-    return _command(("sh", "-c", _CLEAR, "sh", folder, temporary), seconds=seconds)
+    return command(("sh", "-c", _CLEAR, "sh", folder, temporary), seconds=seconds)
 
 
-def _command(argv: tuple[str, ...], *, stdin: bytes = b"", seconds: float) -> Command[None]:
+def command(argv: tuple[str, ...], *, stdin: bytes = b"", seconds: float) -> Command[None]:
+    """What prints nothing and may be run twice."""
     return Command(argv, lambda _: None, stdin=stdin, seconds=seconds, repeatable=True, fails=_failure)
 
 

@@ -12,9 +12,9 @@ from schemas.errors import CommandFailed, CopyCutOff, FirecrestError, LinkExpire
 from schemas.task import Status
 from schemas.transfers import Progress, ReadableSource, StageIn, StageOut, Unstage, Writable
 from workers import access, copies
-from workers.copies import Fate, Found, Run
-from workers.host import Host
-from workers.performing import Ended, Rest, Scene, Step, performs, steps
+from workers.copies import Fate, Found, Measure, Run, Target
+from workers.host import Command, Host
+from workers.performing import Ended, Rest, Scene, Step, performs
 from workers.staging.checksums import etag
 from workers.staging.staging import Place, Staged
 
@@ -34,9 +34,10 @@ def writable(op: Writable, host: Host, scene: Scene) -> None:
 
 @performs(ReadableSource)
 def readable(op: ReadableSource, host: Host, scene: Scene) -> None:
-    """Nothing; the file can be read (contract, 1.4)."""
+    """Nothing; the file, or directory, can be read (contract, 1.4)."""
+    check = access.readable_directory if op.directory else access.readable
     with access.hidden():
-        host.run(access.readable(op.source_path, seconds=scene.limits.utilities_timeout))
+        host.run(check(op.source_path, seconds=scene.limits.utilities_timeout))
 
 
 @performs(Unstage)
@@ -46,23 +47,12 @@ def unstage(op: Unstage, host: Host, scene: Scene) -> None:
     staging.delete(staging.outgoing(scene.user, op.task_id, posixpath.basename(op.source_path)))
 
 
-@steps(StageIn)
-def stage_in(op: StageIn, host: Host, step: Step) -> Rest | Ended:
-    """From a client to the system."""
-    return _StageIn(op, host, step).make()
-
-
-@steps(StageOut)
-def stage_out(op: StageOut, host: Host, step: Step) -> Rest | Ended:
-    """From the system to a client."""
-    return _StageOut(op, host, step).make()
-
-
 class _State(BaseModel):
     """What a transfer keeps from step to step; moments are in Unix seconds.
 
     `path` is the file on the system, `begun` when it was to be copied first, `run` the number of the copy's current run,
-    which is `running` once it was started. `verdict` is how the task will end once it is cleaned after.
+    which is `running` once it was started; `unpacking` tells that the archive of a directory has come whole. `verdict` is how
+    the task will end once it is cleaned after.
     """
 
     target: str = ""
@@ -78,14 +68,14 @@ class _State(BaseModel):
     running: bool = False
     begun: float = 0
     moved: int = 0
-    placed: bool = False
+    unpacking: bool = False
     look: float = _FIRST_LOOK
     pause: float = _FIRST_PAUSE
     failing: float = 0
     verdict: tuple[Status, Any] | None = None
 
 
-class _Transfer(ABC):
+class Transfer(ABC):
     """One step of a transfer: what both directions have in common."""
 
     place: Place
@@ -233,7 +223,7 @@ def _failing(function: Callable[[], None]) -> FirecrestError | None:
     return None
 
 
-class _StageIn(_Transfer):
+class Incoming(Transfer):
     """An upload: 110, 111, 112, 113, and 114 or 115."""
 
     copying = Status.FETCHING
@@ -258,7 +248,7 @@ class _StageIn(_Transfer):
 
     def _offer(self) -> Rest:
         state, seconds = self.state, self.store.url_seconds
-        target = self.host.run(copies.resolve(self.op.target_path, self.name, seconds=self.seconds))
+        target = self._target()
         state.target, state.path = target.shown, target.path
         self.staging.prepare(self.place)
         state.form = self._form(seconds)
@@ -270,6 +260,9 @@ class _StageIn(_Transfer):
     def in_parts(self) -> bool:
         """Whether the file may, or must, come in parts."""
         return self.op.size is not None and (self.op.multipart or self.op.size > self.staging.form_limit)
+
+    def _target(self) -> Target:
+        return self.host.run(copies.resolve(self.op.target_path, self.name, seconds=self.seconds))
 
     def _form(self, seconds: int) -> dict[str, Any]:
         size, form = self.op.size, None
@@ -327,6 +320,9 @@ class _StageIn(_Transfer):
     def _whole(self, sums: tuple[str, ...]) -> Rest | Ended:
         self._checked(sums, self.state.etag)
         self.host.run(copies.place(self.folder, temporary=self.temporary, target=self.state.path, seconds=self.seconds))
+        return self._fetched()
+
+    def _fetched(self) -> Rest | Ended:
         self.state.moved = self.state.size
         return self._decide(Status.FETCHED, self._data() | {"size": self.state.size, "etag": self.state.etag})
 
@@ -364,7 +360,7 @@ class _StageIn(_Transfer):
         return f"{self.step.system.host}:{self.step.system.port}"
 
 
-class _StageOut(_Transfer):
+class Outgoing(Transfer):
     """A download: 116, and 117 or 118."""
 
     copying = Status.STAGING_OUT
@@ -382,15 +378,14 @@ class _StageOut(_Transfer):
 
     def _proceed(self) -> Rest | Ended:
         if not self.state.version:
-            self._prepare()
+            self._prepare(self.host.run(copies.measure(self.op.source_path, seconds=self.seconds)))
         if self.in_parts and not self.state.upload:
             self.state.upload = self.staging.begin(self.place)
             self._tell(Status.STAGING_OUT)
         return self._copy()
 
-    def _prepare(self) -> None:
+    def _prepare(self, file: Measure) -> None:
         state = self.state
-        file = self.host.run(copies.measure(self.op.source_path, seconds=self.seconds))
         state.path, state.size, state.part_size = file.path, file.size, file.size
         self.staging.prepare(self.place)
         state.version, state.begun = file.version, time.time()
@@ -403,8 +398,10 @@ class _StageOut(_Transfer):
             urls, state.part_size = [slot.url for slot in parts.slots], parts.part_size
         else:
             urls = [self.staging.upload_url(self.place, size=state.size, seconds=seconds, side="systems")]
-        run = Run(run.folder, run.number, run.size, state.part_size)
-        self.host.run(copies.send(run, urls, path=state.path, version=state.version, seconds=self.seconds))
+        self.host.run(self._sending(Run(run.folder, run.number, run.size, state.part_size), urls))
+
+    def _sending(self, run: Run, urls: list[str]) -> Command[None]:
+        return copies.send(run, urls, path=self.state.path, version=self.state.version, seconds=self.seconds)
 
     def _ended_early(self, found: Found) -> Rest:
         if found.names_nothing():

@@ -2,13 +2,18 @@
 
 import pwd
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from schemas.settings import Limits
 from tests.hosts.own_sshd import OwnSshd, missing
-from tests.real_site import not_here
+from tests.hosts.tiny_store import Store
+from tests.real_site import eventually, not_here
+from workers import copies
+from workers.copies import Fate, Found, Run
 from workers.host import Host, LocalHost
 from workers.ssh import SSHHost, SSHPool
 
@@ -90,3 +95,31 @@ def host(request: pytest.FixtureRequest) -> Host:
         return LocalHost()
     host: SSHHost = request.getfixturevalue("shared_host")
     return host
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with Store() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.held.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def here() -> Host:
+    return LocalHost()
+
+
+@pytest.fixture
+def ended(here: Host) -> Callable[..., Found]:
+    """What is found of a run when it is over."""
+
+    def wait(run: Run, temporary: Path | str = "") -> Found:
+        def over() -> Found | None:
+            found = here.run(copies.look(run, temporary=str(temporary), seconds=5))
+            return None if found.fate is Fate.RUNNING else found
+
+        return eventually(over, pause=0.02)
+
+    return wait

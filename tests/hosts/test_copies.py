@@ -4,92 +4,18 @@ import hashlib
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import CommandFailed, NotFound
+from tests.hosts.tiny_store import Store
 from tests.real_site import eventually
 from workers import copies
-from workers.copies import Fate, Found, Run
-from workers.host import Host, LocalHost
+from workers.copies import Fate, Run
+from workers.host import Host
 
 SIZES = [(0, 0), (5, 5), (3_000_000, 1_000_000), (3_000_001, 1_000_000)]
-
-
-class Store(ThreadingHTTPServer):
-    """Keeps what is PUT, and may cut every answer off after `most` bytes or hold it back."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
-        self.kept: dict[str, bytes] = {}
-        self.most: int | None = None
-        self.held = threading.Event()
-        self.held.set()
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
-
-
-class _Request(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Store
-
-    def do_PUT(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.kept[self.path[1:]] = content
-        self.server.held.wait()
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        if self.path[1:] not in self.server.kept:
-            self.send_error(404)
-            return
-        content = self.server.kept[self.path[1:]][int(self.headers["Range"][6:-1]) :]
-        self.send_response(206)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: self.server.most])
-        self.wfile.flush()
-        self.server.held.wait()
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.held.set()
-        server.shutdown()
-
-
-@pytest.fixture
-def here() -> Host:
-    return LocalHost()
-
-
-@pytest.fixture
-def ended(here: Host) -> Callable[..., Found]:
-    """What is found of a run when it is over."""
-
-    def wait(run: Run, temporary: Path | str = "") -> Found:
-        def over() -> Found | None:
-            found = here.run(copies.look(run, temporary=str(temporary), seconds=5))
-            return None if found.fate is Fate.RUNNING else found
-
-        return eventually(over, pause=0.02)
-
-    return wait
 
 
 def parts(size: int, part: int) -> int:

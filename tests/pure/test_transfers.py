@@ -12,10 +12,10 @@ from schemas.settings import Limits, Storage, System
 from schemas.task import Status
 from schemas.transfers import StageIn, StageOut
 from workers.copies import Fate, Found, Measure, Target
+from workers.external_transfers import stage_in, stage_out
 from workers.performing import Ended, Rest, Step, Store
 from workers.staging.s3 import S3Staging
 from workers.staging.staging import Place, Staged
-from workers.transfers import stage_in, stage_out
 
 TASK = "0123456789abcdef0123456789abcdef"
 MD5 = "9a0364b9e99bb480dd25e1f0284c8555"  # of "content"
