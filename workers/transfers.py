@@ -379,9 +379,6 @@ class Outgoing(Transfer):
     def _proceed(self) -> Rest | Ended:
         if not self.state.version:
             self._prepare(self.host.run(copies.measure(self.op.source_path, seconds=self.seconds)))
-        if self.in_parts and not self.state.upload:
-            self.state.upload = self.staging.begin(self.place)
-            self._tell(Status.STAGING_OUT)
         return self._copy()
 
     def _prepare(self, file: Measure) -> None:
@@ -394,11 +391,17 @@ class Outgoing(Transfer):
     def _start(self, run: Run) -> None:
         state, seconds = self.state, self.store.url_seconds
         if self.in_parts:
+            self._begin()
             parts = self.staging.parts_to_send(self.place, state.upload, size=state.size, seconds=seconds, side="systems")
             urls, state.part_size = [slot.url for slot in parts.slots], parts.part_size
         else:
             urls = [self.staging.upload_url(self.place, size=state.size, seconds=seconds, side="systems")]
         self.host.run(self._sending(Run(run.folder, run.number, run.size, state.part_size), urls))
+
+    def _begin(self) -> None:
+        if not self.state.upload:
+            self.state.upload = self.staging.begin(self.place)
+            self._tell(Status.STAGING_OUT)
 
     def _sending(self, run: Run, urls: list[str]) -> Command[None]:
         return copies.send(run, urls, path=self.state.path, version=self.state.version, seconds=self.seconds)
