@@ -76,7 +76,7 @@ def _submit(op: TransferJob, host: Host, scene: Scene, text: str) -> Submitted:
     content = Source.of(text.encode(errors="surrogateescape"))
     request = wishes(op, scene, account=op.account or _default_account(host, scene))
     job = submission(request, scene, folder=job_folder(scene), script=_NAME, content=content)
-    return host.run(scheduler(scene).submit(replace(job, ends_hopeless=True)))
+    return host.run(scheduler(scene).submit(replace(job, after=op.stage_out_job_id.split(":") if op.stage_out_job_id else ())))
 
 
 def _default_account(host: Host, scene: Scene) -> str | None:
@@ -92,7 +92,6 @@ def wishes(op: TransferJob, scene: Scene, *, account: str | None) -> JobRequest:
         time=op.time,
         partition=scene.system.transfer_partition or None,
         constraint=scene.system.transfer_constraint or None,
-        dependency=op.stage_out_job_id and f"afterok:{op.stage_out_job_id}",
         account=account,
         ntasks=1,
         output=f"job-{scheduler(scene).JOB_ID}.out",

@@ -144,7 +144,7 @@ def test_the_scheduler_is_asked_for_just_this() -> None:
 
     assert words[words.index("sbatch") + 1 :] == (
         "--account=a", "--job-name=j j", "--partition=xfer", "--time=1-2:30", "--ntasks=1", "--constraint=a&b",
-        "--dependency=afterok:12:13_4", "--output=job-%j.out", "--error=job-%j.err", "--kill-on-invalid-dep=yes",
+        "--output=job-%j.out", "--error=job-%j.err", "--dependency=afterok:12:13_4", "--kill-on-invalid-dep=yes",
         "--chdir=/home/u/firecrest/t1", "--x", "--", "sbatch-job.sh",
     )  # fmt: skip
 
@@ -176,6 +176,14 @@ def test_on_grid_engine_it_waits_for_no_success_and_its_output_is_called_alike()
     assert "-o :job-$JOB_ID.out -e :job-$JOB_ID.err" in words
     with pytest.raises(CommandFailed, match="waits for the end of jobs however they end"):
         submitted(made(CopyJob, "/s", "/t", stageOutJobId="1"), scheduler="gridengine")
+
+
+def test_the_asynchronous_client_s_spelling_of_the_name_is_understood() -> None:
+    op = CopyJob.model_validate({**PAIR, "jobname": "said"})
+
+    assert "--job-name=said" in submitted(op)[0].argv
+    assert CopyJob.model_validate({**PAIR, "jobname": "not", "jobName": "this"}).job_name == "this"
+    assert refused(CopyJob, **PAIR, jobname="a;b") == {"description": "Invalid jobName", "error": "'jobName' has invalid char"}
 
 
 def refused(kind: type[Operation], **form: str) -> dict[str, Any]:
