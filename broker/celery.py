@@ -49,7 +49,7 @@ def create_celery(settings: Settings) -> Celery:
 
 
 def probes(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The probes in the beat's schedule: one of each kind for every system and one of the object store, so that those that hang do not wait for each other."""
+    """The probes in the beat's schedule: one of each kind for every system, so that those that hang do not wait for each other."""
     every, systems, storage = settings.probes, settings.systems, settings.storage
     entered = [system for system in systems if system.probe_user]
     return {
