@@ -106,7 +106,7 @@ def test_names_that_begin_like_options_or_hosts_are_files_at_home(tmp_path: Path
         (made(MoveJob, "folder", "file"), "cannot overwrite non-directory"),
         (made(RsyncJob, "missing", "t"), "No such file or directory"),
         (made(RsyncJob, "file", "missing/place/t"), "No such file or directory"),
-        (RemoveJob(target_path="missing"), "No such file or directory"),
+        (RemoveJob(target_path="."), "refusing to remove"),
         (made(CompressJob, "missing", "t.tgz"), "No such file or directory"),
         (made(CompressJob, "file", "folder"), "Is a directory"),
         (made(ExtractJob, "missing.tar", "folder"), "No such file or directory"),
@@ -129,6 +129,12 @@ def test_a_job_fails_with_its_command_and_says_why(tmp_path: Path, op: TransferJ
 
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_a_job_that_deletes_what_is_not_there_has_nothing_to_do(tmp_path: Path) -> None:
+    done = run(RemoveJob(target_path="missing"), tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_cannot_be_carried_is_refused() -> None:
