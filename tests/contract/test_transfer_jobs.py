@@ -136,16 +136,18 @@ def test_the_command_line_submits_them(cli: Cli, site: Site, folder: Folder) -> 
     source, place = folder.file("a file", b"content"), folder.path
     folder.folder("unpacked")
 
-    def ended(*words: str) -> None:
-        job = json.loads(cli("submit-template", *words).stdout)["jobid"]
+    def ended(*words: str) -> str:
+        job = str(json.loads(cli("submit-template", *words).stdout)["jobid"])
         eventually(lambda: "JobState=COMPLETED" in site.slurm("scontrol", "show", "job", job), seconds=60)
+        return job
 
     ended("cp", source, f"{place}/copy", "--job-name", "named", "--time", "5:00", "--account", "projectb")
-    ended("rsync", f"{place}/copy", f"{place}/synced")
-    ended("mv", f"{place}/synced", f"{place}/moved")
+    synced = ended("rsync", f"{place}/copy", f"{place}/synced")
+    ended("mv", f"{place}/synced", f"{place}/moved", "--jobid", synced)
     ended("compress", f"{place}/moved", f"{place}/archive.tgz")
     ended("extract", f"{place}/archive.tgz", f"{place}/unpacked")
     ended("rm", source)
     assert Path(place, "unpacked", "moved").read_bytes() == b"content"
     assert not Path(source).exists()
+    assert "Job dependency problem" in cli("submit-template", "cp", source, place, "--jobid", "99999999", code=1).stdout
     assert "Operation failed" in cli("submit-template", "cp", source, place, "--time", "soon", code=1).stdout
