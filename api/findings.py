@@ -1,4 +1,4 @@
-"""How systems and file systems fare, judged by what the service's own probes have found."""
+"""How systems, file systems and the object store fare, judged by what the service's own probes have found."""
 
 from dataclasses import dataclass
 
@@ -54,6 +54,17 @@ class Findings:
             return False, ""
         found = self.filesystems.get(system.name, {}).get(path)
         return bool(found), "(has not been probed lately)" if found is None else ""
+
+
+def storage_lacks(health: Health, settings: Settings) -> str:
+    """What keeps the object store from being used; nothing when there is none."""
+    if settings.storage is None:
+        return ""
+    every, name = settings.probes, settings.storage.technology
+    found = health.lately(Probe.STORAGE, seconds=MISSED_PERIODS * every.storage_period + 2 * every.storage_timeout + _SLACK)
+    if name not in found:
+        return "object store has not been probed lately"
+    return "" if found[name][name] else "object store down"
 
 
 def findings(health: Health, settings: Settings) -> Findings:

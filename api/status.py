@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from api.findings import MISSED_PERIODS, Findings, findings
+from api.findings import MISSED_PERIODS, Findings, findings, storage_lacks
 from api.local import VERSION, Office, answers
 from broker.celery import SERVICES
 from broker.gateway import Caller
@@ -54,16 +54,22 @@ def one_service(op: OneService, caller: Caller, office: Office) -> dict[str, Any
 
 
 def _services(office: Office) -> list[ServiceStatus]:
-    """A service is available when a message has come through its queue lately; the API's own is, since it answers."""
+    """A service is available when a message has come through its queue lately; the API's own is, since it answers.
+
+    Storage needs the object store besides, if there is one.
+    """
     passages = office.gateway.tasks.passages()
     oldest = time.time() - MISSED_PERIODS * office.settings.probes.service_period
-    return [*(_service_status(name, alive=passages.get(name, 0) > oldest) for name in _QUEUED), _service_status(_API, alive=True)]
+    lacks = {"storage": storage_lacks(office.health, office.settings)}
+    queued = (_service_status(name, alive=passages.get(name, 0) > oldest, lacks=lacks.get(name, "")) for name in _QUEUED)
+    return [*queued, _service_status(_API, alive=True)]
 
 
-def _service_status(name: str, *, alive: bool) -> ServiceStatus:
-    if alive:
+def _service_status(name: str, *, alive: bool, lacks: str = "") -> ServiceStatus:
+    if alive and not lacks:
         return ServiceStatus(service=name, status="available", status_code=200, description="server up & flask running")
-    return ServiceStatus(service=name, status="not available", status_code=400, description="server down")
+    description = ", ".join(words for words in ("server up" if alive else "server down", lacks) if words)
+    return ServiceStatus(service=name, status="not available", status_code=400, description=description)
 
 
 @answers(Systems)

@@ -50,13 +50,14 @@ def create_celery(settings: Settings) -> Celery:
 
 def probes(settings: Settings) -> dict[str, dict[str, Any]]:
     """The probes in the beat's schedule: one of each kind for every system, so that those that hang do not wait for each other."""
-    every, systems = settings.probes, settings.systems
+    every, systems, storage = settings.probes, settings.systems, settings.storage
     entered = [system for system in systems if system.probe_user]
     return {
         "services": _tick("beat.ProbeServices", every.service_period),
         **{f"system {system.name}": _tick(Probe.SYSTEM, every.system_period, system.name) for system in systems},
         **{f"filesystems {system.name}": _tick(Probe.FILESYSTEMS, every.filesystem_period, system.name) for system in entered},
         **{f"scheduler {system.name}": _tick(Probe.SCHEDULER, every.scheduler_period, system.name) for system in entered},
+        **({"storage": _tick(Probe.STORAGE, every.storage_period, storage.technology)} if storage else {}),
     }
 
 

@@ -15,17 +15,18 @@ class Probe(StrEnum):
     SYSTEM = "beat.ProbeSystem"
     FILESYSTEMS = "beat.ProbeFilesystems"
     SCHEDULER = "beat.ProbeScheduler"
+    STORAGE = "beat.ProbeStorage"
 
 
 class Finding(BaseModel):
-    """What a probe of a system found: for all that it looked at, whether it is well. `at` is in Unix seconds."""
+    """What a probe of a system, or of the object store, found: for all that it looked at, whether it is well. `at` is in Unix seconds."""
 
     at: float
     well: dict[str, bool]
 
 
 class Health:
-    """The last findings in Redis, by kind of probe and name of system."""
+    """The last findings in Redis, by kind of probe and name of system, or kind of object store."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

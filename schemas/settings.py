@@ -148,9 +148,11 @@ class Probes(Section):
     system_period: float = Field(10, gt=0, description="How often it is seen whether systems can be reached")
     filesystem_period: float = Field(30, gt=0, description="How often file systems are looked into")
     scheduler_period: float = Field(30, gt=0, description="How often schedulers are asked whether they are there")
+    storage_period: float = Field(30, gt=0, description="How often the object store is asked whether it is there")
     system_timeout: float = Field(3, gt=0, description="How long a system's SSH server may take to greet")
     filesystem_timeout: int = Field(3, ge=1, description="How long a file system may take to be looked into")
     scheduler_timeout: int = Field(10, ge=1, description="How long a scheduler may take to answer")
+    storage_timeout: float = Field(3, gt=0, description="How long the object store may be silent; it is asked once more")
 
 
 class Delegation(Section):

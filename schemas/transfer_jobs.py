@@ -1,9 +1,9 @@
 """Transfers inside a system, each a job that runs one command where transfers are to run."""
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.compute import Reachable, Submitted
 from schemas.fields import Refusal, Text
@@ -21,6 +21,12 @@ class TransferJob(Operation):
     time: Limit = Field("02:00:00", description="Time limit: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S")
     stage_out_job_id: Awaited = Field(None, description="Job to wait for, or several with ':' between; it must end well")
     account: Account = Field(None, description="Account that the job is charged to")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, sent: dict[str, Any]) -> dict[str, Any]:
+        # pyfirecrest's asynchronous client writes it so
+        return {"jobName": sent["jobname"], **sent} if "jobname" in sent else sent
 
     @classmethod
     def command(cls) -> str:

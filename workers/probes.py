@@ -1,4 +1,4 @@
-"""What the service looks at by itself on every beat: SSH servers, file systems and schedulers, in no user's name."""
+"""What the service looks at by itself on every beat: SSH servers, file systems, schedulers and the object store, in no user's name."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,6 +10,8 @@ from schemas.settings import Settings, System
 from workers.host import Command, Host
 from workers.reachability import answers
 from workers.schedulers import SCHEDULERS
+from workers.staging import STAGINGS
+from workers.staging.staging import Staging
 
 _LOG = logging.getLogger(__name__)
 OpenProbe = Callable[[System], Host]
@@ -17,12 +19,13 @@ _PERIODS = 3
 
 
 class Prober:
-    """Looks at systems and keeps what it finds; `enter` gives a system entered as its `probe_user`."""
+    """Looks at systems and the object store and keeps what it finds; `enter` gives a system entered as its `probe_user`."""
 
     def __init__(self, health: Health, settings: Settings, enter: OpenProbe) -> None:
         self._health = health
         self._settings = settings
         self._enter = enter
+        self._staging = _patient(settings)
         self._looks: dict[Probe, Callable[[System], dict[str, bool]]] = {
             Probe.SYSTEM: self._ssh,
             Probe.FILESYSTEMS: self._filesystems,
@@ -30,7 +33,10 @@ class Prober:
         }
 
     def probe(self, probe: Probe, name: str) -> None:
-        """Look at a system; nothing is kept when it could not be entered."""
+        """Look at a system, or at the object store; nothing is kept when a system could not be entered."""
+        if probe is Probe.STORAGE and self._staging:
+            self._health.record(probe, name, {name: _is_there(self._staging)})
+            return
         system = self._settings.system(name)
         if system and (probe is Probe.SYSTEM or self._reached(system)):
             try:
@@ -57,6 +63,23 @@ class Prober:
         except (CommandFailed, TimedOut):
             well = False
         return {system.scheduler: well}
+
+
+def _patient(settings: Settings) -> Staging | None:
+    """The object store, if there is one, with the patience of a probe."""
+    if settings.storage is None:
+        return None
+    storage = settings.storage.model_copy(update={"patience": settings.probes.storage_timeout})
+    return STAGINGS[storage.technology](storage)
+
+
+def _is_there(staging: Staging) -> bool:
+    try:
+        staging.check()
+    except FirecrestError as failed:
+        _LOG.warning("the object store: %s", failed.text)
+        return False
+    return True
 
 
 # Looks for an entry in all directories at once, each within its own time, and ends in time whatever becomes of them: a

@@ -9,7 +9,7 @@ from workers.compute import job_folder, scheduler, submission
 from workers.host import Command, Host
 from workers.performing import Scene, performs
 from workers.streams import Source
-from workers.utilities import copying, line, moving, removing
+from workers.utilities import copying, line, moving
 
 _NAME = "sbatch-job.sh"
 # Relative paths start at the home directory, as those of utilities do.
@@ -43,8 +43,8 @@ def rsync_job(op: RsyncJob, host: Host, scene: Scene) -> Submitted:
 
 @performs(RemoveJob)
 def remove_job(op: RemoveJob, host: Host, scene: Scene) -> Submitted:
-    """The job that deletes."""
-    return _submit(op, host, scene, script(removing(op.target_path)))
+    """The job that deletes; it has nothing to do where nothing is."""
+    return _submit(op, host, scene, script(deleting(op.target_path)))
 
 
 @performs(CompressJob)
@@ -57,6 +57,11 @@ def compress_job(op: CompressJob, host: Host, scene: Scene) -> Submitted:
 def extract_job(op: ExtractJob, host: Host, scene: Scene) -> Submitted:
     """The job that unpacks, and fails when there is nothing in the archive."""
     return _submit(op, host, scene, script(unpacking(op.source_path, op.target_path, kind=op.format()), then=_UNLESS_EMPTY))
+
+
+def deleting(target: str) -> tuple[str, ...]:
+    """The command that deletes with all that is in it, if it is there: a job that is run again must not fail (contract, 4.6)."""
+    return ("rm", "-rf", "--", target)
 
 
 def syncing(source: str, target: str) -> tuple[str, ...]:
@@ -76,7 +81,7 @@ def _submit(op: TransferJob, host: Host, scene: Scene, text: str) -> Submitted:
     content = Source.of(text.encode(errors="surrogateescape"))
     request = wishes(op, scene, account=op.account or _default_account(host, scene))
     job = submission(request, scene, folder=job_folder(scene), script=_NAME, content=content)
-    return host.run(scheduler(scene).submit(replace(job, ends_hopeless=True)))
+    return host.run(scheduler(scene).submit(replace(job, after=op.stage_out_job_id.split(":") if op.stage_out_job_id else ())))
 
 
 def _default_account(host: Host, scene: Scene) -> str | None:
@@ -92,7 +97,6 @@ def wishes(op: TransferJob, scene: Scene, *, account: str | None) -> JobRequest:
         time=op.time,
         partition=scene.system.transfer_partition or None,
         constraint=scene.system.transfer_constraint or None,
-        dependency=op.stage_out_job_id and f"afterok:{op.stage_out_job_id}",
         account=account,
         ntasks=1,
         output=f"job-{scheduler(scene).JOB_ID}.out",

@@ -21,6 +21,7 @@ READY = {"status": "available", "description": "System ready"}
 def ready(client: Any, system: str) -> None:
     """Everything has been probed since the site was started."""
     eventually(lambda: all(entry["status_code"] == 200 for files in client.filesystems().values() for entry in files), seconds=60)
+    eventually(lambda: client.service("storage")["status"] == "available", seconds=60)
 
 
 def test_services_are_told(client: Any) -> None:

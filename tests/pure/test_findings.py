@@ -80,7 +80,8 @@ def test_every_system_has_probes_of_its_own_in_the_beat_s_schedule() -> None:
         "issuers": [{"jwks_url": "u"}],
         "broker": {"url": "redis://h"},
         "keys": {"private": "/k", "public": "/k"},
-        "probes": {"service_period": 1, "system_period": 2, "filesystem_period": 3, "scheduler_period": 4},
+        "probes": {"service_period": 1, "system_period": 2, "filesystem_period": 3, "scheduler_period": 4, "storage_period": 5},
+        "storage": {"private_url": "http://h", "public_url": "http://h", "access_key": "k", "secret_key": "s"},
     }
     ticks = [(tick["task"], tick["args"], tick["schedule"]) for tick in probes(Settings.model_validate(everything)).values()]
     assert ticks == [
@@ -89,4 +90,5 @@ def test_every_system_has_probes_of_its_own_in_the_beat_s_schedule() -> None:
         (Probe.SYSTEM, ("without",), 2),
         (Probe.FILESYSTEMS, ("with",), 3),
         (Probe.SCHEDULER, ("with",), 4),
+        (Probe.STORAGE, ("s3v4",), 5),
     ]

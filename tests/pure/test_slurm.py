@@ -65,6 +65,42 @@ def calls(folder: Path) -> int:
     return len(found.read_text().splitlines()) if found.exists() else 0
 
 
+def answering(folder: Path, *, squeue: str, sacct: str) -> Path:
+    """The folder with stand-ins for squeue and sacct too."""
+    for name, text in {"squeue": squeue, "sacct": sacct}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "why"),
+    [
+        ("echo PENDING; echo RUNNING; echo COMPLETED", "exit 9", ""),
+        (FORGOTTEN, "echo COMPLETED", ""),
+        (":", "echo COMPLETED", ""),
+        ("echo RUNNING; echo FAILED", "echo RUNNING", "Job dependency problem: job 12 has ended: FAILED"),
+        (FORGOTTEN, "echo COMPLETED; echo 'CANCELLED by 1'", "Job dependency problem: job 12 has ended: CANCELLED by 1"),
+        (FORGOTTEN, "", "Job dependency problem: job 12 is not known"),
+        (FORGOTTEN, "echo 'Slurm accounting storage is disabled' >&2; exit 1", "Slurm accounting storage is disabled"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "echo COMPLETED", "Unable to contact slurm controller"),
+    ],
+    ids=["known", "forgotten", "forgotten task", "failed", "forgotten and cancelled", "unknown", "no accounting", "no controller"],
+)
+def test_a_job_waits_only_for_jobs_that_may_end_well(folder: Path, squeue: str, sacct: str, why: str) -> None:
+    answering(folder, squeue=squeue, sacct=sacct)
+    command = in_folder(folder, request=JobRequest(), after=("12_*", "13"))
+    if not why:
+        assert (command.read(run(command, folder)).jobid, calls(folder)) == ("42", 1)
+        return
+    with pytest.raises(CommandFailed) as failed:
+        command.read(run(command, folder))
+    assert (failed.value.text, calls(folder)) == (why, 0)
+
+
 def test_a_repeated_submission_finds_the_receipt_of_the_first(folder: Path) -> None:
     command = in_folder(folder, request=JobRequest())
 

@@ -106,7 +106,7 @@ def test_names_that_begin_like_options_or_hosts_are_files_at_home(tmp_path: Path
         (made(MoveJob, "folder", "file"), "cannot overwrite non-directory"),
         (made(RsyncJob, "missing", "t"), "No such file or directory"),
         (made(RsyncJob, "file", "missing/place/t"), "No such file or directory"),
-        (RemoveJob(target_path="missing"), "No such file or directory"),
+        (RemoveJob(target_path="."), "refusing to remove"),
         (made(CompressJob, "missing", "t.tgz"), "No such file or directory"),
         (made(CompressJob, "file", "folder"), "Is a directory"),
         (made(ExtractJob, "missing.tar", "folder"), "No such file or directory"),
@@ -131,6 +131,12 @@ def test_a_job_fails_with_its_command_and_says_why(tmp_path: Path, op: TransferJ
     assert said in done.stderr
 
 
+def test_a_job_that_deletes_what_is_not_there_has_nothing_to_do(tmp_path: Path) -> None:
+    done = run(RemoveJob(target_path="missing"), tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_cannot_be_carried_is_refused() -> None:
     with pytest.raises(InvalidParameter):
         script(("rm", "--", "a\ud800"))
@@ -144,7 +150,7 @@ def test_the_scheduler_is_asked_for_just_this() -> None:
 
     assert words[words.index("sbatch") + 1 :] == (
         "--account=a", "--job-name=j j", "--partition=xfer", "--time=1-2:30", "--ntasks=1", "--constraint=a&b",
-        "--dependency=afterok:12:13_4", "--output=job-%j.out", "--error=job-%j.err", "--kill-on-invalid-dep=yes",
+        "--output=job-%j.out", "--error=job-%j.err", "--dependency=afterok:12:13_4", "--kill-on-invalid-dep=yes",
         "--chdir=/home/u/firecrest/t1", "--x", "--", "sbatch-job.sh",
     )  # fmt: skip
 
@@ -176,6 +182,14 @@ def test_on_grid_engine_it_waits_for_no_success_and_its_output_is_called_alike()
     assert "-o :job-$JOB_ID.out -e :job-$JOB_ID.err" in words
     with pytest.raises(CommandFailed, match="waits for the end of jobs however they end"):
         submitted(made(CopyJob, "/s", "/t", stageOutJobId="1"), scheduler="gridengine")
+
+
+def test_the_asynchronous_client_s_spelling_of_the_name_is_understood() -> None:
+    op = CopyJob.model_validate({**PAIR, "jobname": "said"})
+
+    assert "--job-name=said" in submitted(op)[0].argv
+    assert CopyJob.model_validate({**PAIR, "jobname": "not", "jobName": "this"}).job_name == "this"
+    assert refused(CopyJob, **PAIR, jobname="a;b") == {"description": "Invalid jobName", "error": "'jobName' has invalid char"}
 
 
 def refused(kind: type[Operation], **form: str) -> dict[str, Any]:

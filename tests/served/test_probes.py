@@ -17,7 +17,7 @@ from broker.celery import create_celery, probes
 from broker.configuration import VARIABLE, open_redis
 from broker.health import Health, Probe
 from schemas.errors import CommandFailed, FirecrestError, MachineNotAvailable, TimedOut
-from schemas.settings import Settings
+from schemas.settings import Probes, Settings, Storage
 from tests.real_site import eventually
 from workers.host import Command, LocalHost
 from workers.probes import Prober
@@ -157,6 +157,29 @@ def test_a_scheduler_is_well_when_it_says_so_in_time(make, health: Health, answe
     Prober(health, make(22, probe_user="prober"), lambda _: host).probe(Probe.SCHEDULER, "s0")
     assert host.asked == [("timeout", "10", "scontrol", "ping")]
     assert health.lately(Probe.SCHEDULER, seconds=9) == {"s0": {"slurm": well}}
+
+
+def an_object_store(port: int) -> Storage:
+    """The settings of an object store on a port."""
+    url = f"http://127.0.0.1:{port}"
+    return Storage(private_url=url, public_url=url, access_key="k", secret_key="s3cret")
+
+
+def test_an_object_store_that_is_gone_or_hangs_or_is_none_is_not_well(server, make, health: Health, caplog) -> None:
+    caplog.set_level("WARNING", logger="workers.probes")
+    for port in (free_port(), server(b""), server(b"220 mail ready\r\n")):
+        settings = make(1).model_copy(update={"storage": an_object_store(port), "probes": Probes(storage_timeout=0.5)})
+        before = time.monotonic()
+        Prober(health, settings, lambda _: LocalHost()).probe(Probe.STORAGE, "s3v4")
+        assert time.monotonic() - before < 3
+        assert health.lately(Probe.STORAGE, seconds=3) == {"s3v4": {"s3v4": False}}
+    told = [record.message for record in caplog.records if record.name == "workers.probes"]
+    assert told == ["the object store: Staging Area is not available, try again later"] * 3
+
+
+def test_where_there_is_no_object_store_nothing_is_found(make, health: Health) -> None:
+    Prober(health, make(1), lambda _: LocalHost()).probe(Probe.STORAGE, "s3v4")
+    assert health.lately(Probe.STORAGE, seconds=9) == {}
 
 
 def test_what_could_not_be_entered_is_not_known(make, health: Health, caplog: pytest.LogCaptureFixture) -> None:

@@ -40,10 +40,15 @@ def scratch(settings: Settings) -> str:
     return settings.systems[0].filesystems[1].path
 
 
+def storage(client: Client) -> dict[str, Any]:
+    return dict(client.get("/status/services/storage").json())
+
+
 @pytest.fixture(scope="module", autouse=True)
 def ready(alice: Client) -> None:
     """Everything has been probed since the site was started."""
     eventually(lambda: alice.get("/status/systems").json()["out"] == [READY, RIDGE], seconds=60)
+    eventually(lambda: storage(alice)["status"] == "available", seconds=60)
     eventually(
         lambda: all(entry["status_code"] == 200 for name in ("cluster", "ridge") for entry in files(alice, name).values()), seconds=60
     )
@@ -169,6 +174,21 @@ def test_a_scheduler_that_is_away_is_told_while_its_system_stays_available(site:
     finally:
         site.supervisor("start", "slurmctld")
     eventually(lambda: system(alice) == READY, seconds=probes.scheduler_period + LATE)
+
+
+@pytest.mark.parametrize("stop", ["stop", "hang"])
+def test_an_object_store_that_goes_away_shows_and_comes_back_by_itself(site: Site, alice: Client, probes: Probes, stop: str) -> None:
+    up = storage(alice)
+    down = {"service": "storage", "status": "not available", "status_code": 400, "description": "server up, object store down"}
+    late = probes.storage_period + 2 * probes.storage_timeout + LATE
+    site.supervisor(*(("stop", "radosgw") if stop == "stop" else ("signal", "STOP", "radosgw")))
+    try:
+        eventually(lambda: storage(alice) == down, seconds=late)
+        listed = alice.get("/status/services").json()["out"]
+        assert [service for service in listed if service["status_code"] != 200] == [down]
+    finally:
+        site.supervisor(*(("start", "radosgw") if stop == "stop" else ("signal", "CONT", "radosgw")))
+    eventually(lambda: storage(alice) == up, seconds=late)
 
 
 def test_probes_enter_as_the_probe_user_with_certificates_that_say_so(site: Site, alice: Client) -> None:

@@ -163,6 +163,7 @@ def test_a_strangers_bucket_is_not_taken_for_ours(stores, new_storage, staging, 
         theirs = Client(new_storage(**keys))
         place = staging.incoming(user, uuid4().hex, "x")
         theirs.make_bucket(place.bucket)
+        STAGINGS["s3v4"](new_storage(bucket=place.bucket)).check()  # no such bucket is ours to ask for
         with pytest.raises(StorageRefused, match="Could not create container"):
             staging.prepare(place)
         theirs.remove_bucket(place.bucket)

@@ -52,8 +52,8 @@ class Submission:
     """What to submit: `script` lies in `folder` when its content is given, else it is a path on the system.
 
     `receipts` is the task's own folder, which holds lock and receipt; `options` are the site's own words, `parallel_environment` is
-    Grid Engine's name for what gives a job several slots on one node. `ends_hopeless`: if it waits for what can no longer come
-    it is to be cancelled, where the scheduler can do that.
+    Grid Engine's name for what gives a job several slots on one node. `after` are the ids of jobs that must have ended well before
+    it starts: it is refused when one has not or nobody knows of it, and cancelled when one does not in the end.
     """
 
     receipts: str
@@ -63,7 +63,7 @@ class Submission:
     request: JobRequest
     options: Sequence[str]
     parallel_environment: str = ""
-    ends_hopeless: bool = False
+    after: Sequence[str] = ()
 
 
 class Scheduler(Protocol):

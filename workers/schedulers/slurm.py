@@ -17,7 +17,7 @@ from workers.schedulers.job_ids import listed
 from workers.schedulers.sacct import accounting
 from workers.schedulers.scheduler import Submission
 from workers.schedulers.scontrol import records
-from workers.schedulers.squeue import queue
+from workers.schedulers.squeue import ENDED, UNSET, queue
 
 __all__ = ["JOB_ID", "accounting", "cancel", "nodes", "partitions", "ping", "queue", "reservations", "submit"]
 
@@ -27,13 +27,35 @@ JOB_ID = "%j"
 
 _SHOW = 'scontrol show job "$1"'
 
+# Runs the words behind the ids unless one of those jobs is known not to have ended well, or not known at all. Slurm would drop a
+# dependency on a job that its controller has forgotten (MinJobAge), and start at once; its accounting records know better.
+_AFTER = rf"""
+refuse() {{ printf 'Job dependency problem: job %s %s\n' "$1" "$2" >&2; exit 1; }}
+count=$1; shift
+while [ "$count" -gt 0 ]; do
+  id=${{1%_\*}} count=$((count - 1)); shift
+  said=$({UNSET}; squeue --noheader --states=all --format=%T --jobs="$id" 2>&1) ||
+    case $said in *'Invalid job id'*) said= ;; *) printf '%s\n' "$said" >&2; exit 1 ;; esac
+  if [ -n "$said" ]; then
+    bad=$(printf '%s\n' "$said" | grep -m 1 -xE '{"|".join(state for state in ENDED if state != "COMPLETED")}')
+  else
+    states=$(sacct --allusers --allocations --noheader --parsable2 --format=State --jobs="$id") || exit
+    [ -n "$states" ] || refuse "$id" 'is not known'
+    bad=$(printf '%s\n' "$states" | grep -m 1 -vx COMPLETED)
+  fi
+  [ -z "$bad" ] || refuse "$id" "has ended: $bad"
+done
+exec "$@"
+"""
+
 
 def submit(job: Submission) -> Command[Submitted]:
     """Submit once, whatever happens: a repeated call finds the receipt of the first."""
     mark = secrets.token_hex(16)
     handed = [f"--export-file={receipts.environment(job)}"] if job.request.env else []
-    hopeless = ["--kill-on-invalid-dep=yes"] if job.ends_hopeless else []
-    words = ["sbatch", *handed, *_asked(job.request), *hopeless, f"--chdir={job.folder}", *job.options, "--", job.script]
+    checking = ["sh", "-c", _AFTER, "sh", str(len(job.after)), *job.after] if job.after else []
+    waiting = [f"--dependency=afterok:{':'.join(job.after)}", "--kill-on-invalid-dep=yes"] if job.after else []
+    words = [*checking, "sbatch", *handed, *_asked(job.request), *waiting, f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
     by = receipts.Submitter(words, variables, session=True, before="*[Ss]ubmitted batch job ", show=_SHOW)
     return receipts.submission(job, by, partial(_submitted, mark=mark), mark=mark)

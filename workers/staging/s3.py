@@ -214,7 +214,10 @@ class S3Staging:
     def check(self) -> None:
         """Ask something cheap, to see whether the object store answers and knows us."""
         with asking():
-            self._client.bucket_exists(self._settings.bucket)
+            if self._settings.layout == "shared":
+                self._client.bucket_exists(self._settings.bucket)
+            else:  # a bucket of that name may be a stranger's, which says no to us
+                self._client.owned_buckets()
 
 
 def _if_present(asked: Callable[[], T]) -> T | None:

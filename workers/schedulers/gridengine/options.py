@@ -20,6 +20,7 @@ _MEBIBYTES = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 _ARRAY = re.compile(r"(\d+(?:-\d+(?::\d+)?)?)(?:%(\d+))?", re.ASCII)
 _DEPENDENCY = re.compile(r"afterany((?::\d+)+)", re.ASCII)
 _LONGEST_VARIABLE = 9999  # the shepherd of 8.1.9 cuts the rest off
+_NO_SUCCESS = "which waits for the end of jobs however they end"
 _BEGIN = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 
 
@@ -34,6 +35,8 @@ def options(job: Submission) -> list[str]:
     for field in _UNSUPPORTED:
         if getattr(request, field) is not None:
             raise unsupported(field)
+    if job.after:
+        raise unsupported("stage_out_job_id", f"is not supported by Grid Engine, {_NO_SUCCESS}")
     words = [*_named(request, job.script), *_sized(request, job.parallel_environment)]
     for option, field, said in _PLAIN:
         value = getattr(request, field)
@@ -85,7 +88,7 @@ def _dependency(dependency: str) -> str:
     for one in dependency.split(","):
         match = _DEPENDENCY.fullmatch(one)
         if not match:
-            raise unsupported("dependency", "of Grid Engine is afterany:ID[:ID...], as it waits for the end of jobs however they end")
+            raise unsupported("dependency", f"of Grid Engine is afterany:ID[:ID...], {_NO_SUCCESS}")
         ids += match[1][1:].split(":")
     return ",".join(ids)
 
