@@ -71,7 +71,9 @@ class StageIn(Operation):
     directory: Flag = Field(
         False, description="Whether the file is a tar archive of a directory, which appears at the target whole or not at all"
     )
-    multipart: Flag = Field(False, description="Whether to send the file in parts, as it must be when it is too large for one request")
+    multipart: Flag = Field(
+        False, description="Whether to send the file in parts and then complete it, as it must be when it is too large for one request"
+    )
 
     def staged_bytes(self) -> int:
         """The size of the file, if it is given."""

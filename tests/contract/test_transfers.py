@@ -17,7 +17,7 @@ import pytest
 
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder, make_folder
-from tests.site.transfers import frozen_store, held_back
+from tests.site.transfers import held_from_its_start
 
 CONTENT = os.urandom(7 * 1024 * 1024 + 11)
 NAMES = ["plain.bin", "with blanks and ümläut 名.bin", "-", "a,b=c%20d#e?.x", "[1-3]{a,b}*~!", "$HOME ${filename} 🎉"]
@@ -90,14 +90,16 @@ def test_a_failed_upload_raises_when_it_is_asked_about(client: Any, now: Any, sy
 
 
 def test_a_failed_download_raises_when_it_is_asked_about(client: Any, now: Any, site: Site, system: str, place: Folder) -> None:
-    source = place.file("source", b"content")
-    with frozen_store(site):
-        download = client.external_download(system, source)
-        held = held_back(download.task_id)
-        held.__enter__()
-    eventually(lambda: "progress" in now(download.data), seconds=30, pause=0.3)
-    Path(source).unlink()
-    held.__exit__(None, None, None)
+    source, begun = place.file("source", b"content"), list[Any]()
+
+    def begin() -> str:
+        begun.append(client.external_download(system, source))
+        return str(begun[0].task_id)
+
+    with held_from_its_start(site, begin):
+        eventually(lambda: now(begun[0].status) == "116", seconds=30, pause=0.3)
+        Path(source).unlink()
+    (download,) = begun
 
     with pytest.raises(firecrest.StorageDownloadException, match="cannot be read"):
         now(download.object_storage_link)
