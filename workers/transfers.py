@@ -336,7 +336,7 @@ class _StageIn(_Transfer):
     def _forget(self) -> None:
         self.staging.delete(self.place)
         if self.state.upload:
-            self.staging.abort(self.place, self.state.upload)
+            self.staging.abort_all(self.place)
 
 
 class _StageOut(_Transfer):
@@ -396,8 +396,7 @@ class _StageOut(_Transfer):
         return Status.STAGING_OUT_FAILED, {"error": f"Upload to Staging area has failed. Object: {name}. {text}"} | self._data()
 
     def _forget(self) -> None:
-        if self.state.verdict and self.state.verdict[0] is Status.STAGED_OUT:
-            return
-        self.staging.delete(self.place)
+        if not self.state.verdict or self.state.verdict[0] is not Status.STAGED_OUT:
+            self.staging.delete(self.place)
         if self.state.upload:
-            self.staging.abort(self.place, self.state.upload)
+            self.staging.abort_all(self.place)

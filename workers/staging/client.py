@@ -73,11 +73,11 @@ class Client(Minio):
         """Remove an upload with its parts."""
         self._abort_multipart_upload(place.bucket, place.key, upload)
 
-    def unfinished_uploads(self, bucket: str, *, page_size: int = 1000) -> Iterator[tuple[Place, str, datetime]]:
-        """All uploads in parts that are neither completed nor aborted: place, id, and when they were begun (UTC)."""
+    def unfinished_uploads(self, bucket: str, *, prefix: str = "", page_size: int = 1000) -> Iterator[tuple[Place, str, datetime]]:
+        """All uploads in parts that are neither completed nor aborted, to keys with that prefix: place, id, and their begin (UTC)."""
         # not the SDK's own call: Swift answers with nothing to the empty delimiter that it sends, and radosgw does not
         # say that it has encoded keys, when asked to
-        query: dict[str, Any] = {"uploads": "", "max-uploads": str(page_size)}
+        query: dict[str, Any] = {"uploads": "", "max-uploads": str(page_size), **({"prefix": prefix} if prefix else {})}
         while True:
             page = ListMultipartUploadsResult(self._execute("GET", bucket, query_params=dict(query)))
             for upload in page.uploads:

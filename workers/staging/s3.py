@@ -149,6 +149,12 @@ class S3Staging:
         """Forget an upload with its parts, if it is still there."""
         _if_present(lambda: self._client.abort_upload(place, upload))
 
+    def abort_all(self, place: Place) -> None:
+        """Forget all unfinished uploads to the place: the one that is known, and those whose begin nobody could note."""
+        for found, upload, _ in _if_present(lambda: list(self._client.unfinished_uploads(place.bucket, prefix=place.key))) or []:
+            if found == place:
+                self.abort(place, upload)
+
     # What is there
 
     def found(self, place: Place) -> Staged | None:

@@ -128,6 +128,9 @@ class Staging(Protocol):
     def abort(self, place: Place, upload: str) -> None:
         """Forget an upload with its parts, if it is still there."""
 
+    def abort_all(self, place: Place) -> None:
+        """Forget all unfinished uploads to the place."""
+
     def found(self, place: Place) -> Staged | None:
         """The file, if it has arrived."""
 
