@@ -1,9 +1,10 @@
 """The parts of the service and the site that can be broken, and the ways to break them."""
 
 import os
+import re
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,14 +61,13 @@ PARTS = (
 )
 
 
-def processes(site: Site, programs: Iterable[str]) -> list[psutil.Process]:
+def processes(site: Site, programs: Collection[str]) -> list[psutil.Process]:
     """The processes of the programs: what they have started, too, but not what users run."""
-    found = []
-    for program in programs:
-        with suppress(ValueError, psutil.NoSuchProcess):
-            if pid := int(site.supervisor("pid", program)):
-                server = psutil.Process(pid)
-                found += [server, *(child for child in server.children(recursive=True) if child.name() == server.name())]
+    found: list[psutil.Process] = []
+    for pid in re.findall(r" pid (\d+),", site.supervisor("status", *programs)) if programs else ():
+        with suppress(psutil.NoSuchProcess):
+            server = psutil.Process(int(pid))
+            found += [server, *(child for child in server.children(recursive=True) if child.name() == server.name())]
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import requests
+from redis import Redis
 
 from tests.faults.moves import Moves
 from tests.real_site import Client, Site, eventually
@@ -50,7 +51,7 @@ class Transfer(ABC):
     ends_with: str
 
     def __init__(self, site: Site, content: Content, *, local: Path, folder: Folder, moves: Moves, seconds: float) -> None:
-        self.site = site
+        self.redis = site.redis()
         self.client = Client(site, "alice")
         self.content = content
         self.name = f"{self.direction}-{uuid4().hex}"
@@ -157,13 +158,13 @@ class Transfer(ABC):
         parts = [f"{place.key} (unfinished)" for place, _, _ in store.unfinished_uploads(user)]
         files = [str(entry) for folder in (f"/home/{user}/firecrest", self.folder.path) for entry in Path(folder).iterdir()]
         found = [name for name in (*staged, *parts, *files, *_working()) if self.task_id in name]
-        return found + [f"{key} in Redis" for key in _open(self.site, self.task_id)]
+        return found + [f"{key} in Redis" for key in _open(self.redis, self.task_id)]
 
     def step(self) -> str:
         """How far it is, as an onlooker sees it."""
         if not self.task_id:
             return "asking" if self.doing else "not begun"
-        status, state, cleaning = self.site.redis().hmget(f"task:{self.task_id}", ["status", "state", "cleaning"])
+        status, state, cleaning = self.redis.hmget(f"task:{self.task_id}", ["status", "state", "cleaning"])
         kept, text = json.loads(state or "{}"), (status or b"").decode()
         if text in FINAL:
             return "cleaning" if cleaning == b"1" else self.doing or "over"
@@ -288,9 +289,8 @@ def _working() -> Iterator[str]:
             yield f"process {entry.name} in {(entry / 'cwd').readlink()}"
 
 
-def _open(site: Site, task_id: str) -> list[str]:
+def _open(redis: Redis, task_id: str) -> list[str]:
     """What Redis keeps for those alone that are not over."""
-    redis = site.redis()
     fields = [name for name in ("message", "state", "cleaning") if redis.hexists(f"task:{task_id}", name)]
     waits = [topic.decode() for topic in redis.smembers("awaited") if redis.sismember(f"awaited:{topic.decode()}", task_id)]
     return [*fields, *waits, *(["tasks:open"] if redis.zscore("tasks:open", task_id) is not None else [])]
