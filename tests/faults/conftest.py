@@ -118,7 +118,7 @@ def matrix(pytestconfig: pytest.Config) -> Matrix:
     """Half a minute and every kind of fault in the long run, a sample of one each otherwise."""
     long, seed = pytestconfig.getoption("--faults-long"), pytestconfig.getoption("--faults-seed")
     each = pytestconfig.getoption("--faults-rounds") or (6 if long else 1)
-    return Matrix(seed, each, seconds=30 if long else 3, transfers=8 if long else 4)
+    return Matrix(seed, each, seconds=30 if long else 2, transfers=8 if long else 4)
 
 
 @pytest.fixture(scope="session")
