@@ -21,6 +21,8 @@ STATE = Path(os.environ.get("FIRECREST_TEST_SITE", ROOT / ".site-test"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long runs are asked for."""
     parser.addoption("--faults-long", action="store_true", help="run the long forms of the tests in tests/faults")
+    parser.addoption("--faults-rounds", type=int, help="how often each part breaks while transfers are under way")
+    parser.addoption("--faults-seed", type=int, default=20261122, help="the seed of the moments at which parts break")
     parser.addoption("--hostile-whole", action="store_true", help="send every hostile value through every field, not each its share")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,10 +25,14 @@ class Leases:
         self._renewer: threading.Thread | None = None
 
     @contextmanager
-    def held(self, attempt: Attempt) -> Iterator[Stop]:
-        """Renew the lease of an accepted attempt while the block runs; what it gives is asked to stop when the lease is lost."""
+    def held(self, attempt: Attempt, since: float) -> Iterator[Stop]:
+        """Renew the lease of an attempt, accepted `since` (time.monotonic()), while the block runs.
+
+        What it gives is asked to stop when the lease is lost. It stops by itself when the lease has lapsed:
+        a process that was stopped and wakes must begin nothing, as another may have taken over and be done by then.
+        """
         self._start()
-        stop = self._held[attempt] = Stop()
+        stop = self._held[attempt] = Stop(since + self.seconds)
         try:
             yield stop
         finally:
@@ -43,8 +48,11 @@ class Leases:
         pause = threading.Event()
         while not pause.wait(min(self.seconds / 3, _LONGEST_PERIOD)):
             for attempt, stop in tuple(self._held.items()):
+                asked = time.monotonic()
                 try:
-                    if not self._tasks.renew(attempt, lease=self.seconds):
+                    if self._tasks.renew(attempt, lease=self.seconds):
+                        stop.lapses = asked + self.seconds
+                    else:
                         _LOG.warning("lost the lease on task %s", attempt.task_id)
                         self._held.pop(attempt, None)
                         stop.ask()

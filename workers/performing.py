@@ -1,6 +1,7 @@
 """From functions that perform operations to Celery tasks, and to task records that follow them."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -257,6 +258,7 @@ class Tracked(_Performance):
     def run(self, parameters: dict[str, Any], *, grant: str, attempt: int) -> None:
         """Perform as the given attempt, if the record still awaits it."""
         workshop, mine = self.workshop, Attempt(self.request.id, attempt, uuid4().hex)
+        began = time.monotonic()
         try:
             permit = workshop.admit(self.operation, parameters, grant=grant, task_id=mine.task_id)
         except GrantExpired:
@@ -266,7 +268,7 @@ class Tracked(_Performance):
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
             _LOG.warning("attempt %s of task %s is not due", attempt, mine.task_id)
             raise Ignore
-        with workshop.leases.held(mine) as lost:
+        with workshop.leases.held(mine, began) as lost:
             self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())
 
     def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:

@@ -152,6 +152,7 @@ class SSHHost:
         if command.sink:
             command.sink.begin()
         while True:
+            self.stop.check()
             slot = self._slot(deadline, fresh=big)
             try:
                 return self._run_with_input(slot, command, line) if big else self._run(slot, command, line, stdin)

@@ -1,6 +1,8 @@
 """How one thread has another stop what it runs."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,17 +10,23 @@ from schemas.errors import Stopped
 
 
 class Stop:
-    """The wish that some work stop: made once, heeded from then on."""
+    """The wish that some work stop: made once, heeded from then on. Without being asked, work stops that has gone on until `lapses`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lapses: float = math.inf) -> None:
+        self.lapses = lapses  # by time.monotonic()
         self._lock = threading.Lock()
         self._ends: list[Callable[[], None]] = []
         self._asked = False
 
     @property
     def asked(self) -> bool:
-        """Whether the wish has been made."""
-        return self._asked
+        """Whether the wish has been made, or the time is over."""
+        return self._asked or time.monotonic() >= self.lapses
+
+    def check(self) -> None:
+        """Raises Stopped when nothing more is to be begun."""
+        if self.asked:
+            raise Stopped
 
     def ask(self) -> None:
         """Have what runs ended, without waiting for it."""
@@ -33,7 +41,7 @@ class Stop:
         """Have `end` called, by another thread, when the block is to stop. Raises Stopped, however the block ended, when it was."""
         with self._lock:
             self._ends.append(end)
-            asked = self._asked
+            asked = self.asked
         try:
             if asked:
                 end()
@@ -42,6 +50,4 @@ class Stop:
         finally:
             with self._lock:
                 self._ends.remove(end)
-                asked = self._asked
-            if asked:
-                raise Stopped
+            self.check()

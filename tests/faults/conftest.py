@@ -1,18 +1,40 @@
 """Submissions that can be counted, and hands to break what carries them out."""
 
 import random
+import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.faults.parts import PARTS, WORKERS, Kind, processes, run_again, send
+from tests.faults.tally import Tally
 from tests.real_site import Client, Site, eventually
 from tests.systems import System
 
-WORKERS = ("worker-1", "worker-2")
 BOUND = 30
+_TALLY = pytest.StashKey[Tally]()
+__all__ = ["WORKERS"]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """How often each part breaks, in which ways, for how many seconds, with how many transfers under way."""
+
+    seed: int
+    each: int
+    seconds: float
+    transfers: int
+
+    def rounds(self, part: str) -> Iterator[tuple[Kind, random.Random]]:
+        """The kind of each round, all in turn, and its randomness, which is the same whatever other rounds there are."""
+        kinds = list(Kind)
+        random.Random(f"{self.seed} {part}").shuffle(kinds)
+        for number in range(self.each):
+            yield kinds[number % len(kinds)], random.Random(f"{self.seed} {part} {number}")
 
 
 @dataclass
@@ -91,14 +113,34 @@ def rounds(request: pytest.FixtureRequest) -> int:
     return 60 if request.config.getoption("--faults-long") else 3
 
 
+@pytest.fixture(scope="session")
+def matrix(pytestconfig: pytest.Config) -> Matrix:
+    """Half a minute and every kind of fault in the long run, a sample of one each otherwise."""
+    long, seed = pytestconfig.getoption("--faults-long"), pytestconfig.getoption("--faults-seed")
+    each = pytestconfig.getoption("--faults-rounds") or (6 if long else 1)
+    return Matrix(seed, each, seconds=30 if long else 2, transfers=8 if long else 4)
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config, matrix: Matrix) -> Tally:
+    """What has become of transfers so far; it is shown at the end."""
+    return pytestconfig.stash.setdefault(_TALLY, Tally(matrix.seed))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The tally of transfers is shown at the end."""
+    if found := config.stash.get(_TALLY, None):
+        terminalreporter.section("transfers under faults")
+        for line in found.lines():
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(autouse=True)
 def _mended(site: Site) -> Iterator[None]:
     """Whatever a test breaks runs again after it."""
     yield
-    for program in WORKERS:
-        site.supervisor("signal", "CONT", program)
-    for program in ("redis", "sshd", "delegation", "api", "beat", "housekeeping", "radosgw", *WORKERS):
-        if "RUNNING" not in site.supervisor("status", program):
-            site.supervisor("start", program)
+    programs = sorted({program for part in PARTS for program in part.programs})
+    send(processes(site, programs), signal.SIGCONT)
+    run_again(site, *programs)
     alice = Client(site, "alice")
     eventually(lambda: alice.get("/utilities/whoami").status_code == 200, seconds=60)

@@ -67,6 +67,13 @@ def test_nothing_is_run_after_the_wish_to_stop(enter: Enter, tmp_path) -> None:
     assert isinstance(outcome(host, raw("sleep", "60")), Stopped)
 
 
+def test_nothing_is_begun_after_the_time_is_over_and_what_ends_then_counts_for_nothing(enter: Enter) -> None:
+    stop = Stop(time.monotonic() + 0.5)
+    assert outcome(enter(stop), raw("echo", "ok")) == b"ok\n"
+    assert isinstance(outcome(enter(stop), raw("sleep", "1")), Stopped)
+    assert isinstance(outcome(enter(stop), raw("echo", "late")), Stopped)
+
+
 def test_the_wish_is_heeded_by_every_thread_and_by_nobody_else(enter: Enter) -> None:
     stop, mark, other = Stop(), uuid4().hex, uuid4().hex
     with ThreadPoolExecutor(10) as pool:
