@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+import api.announcements
 import api.status
 import api.transfers
 import schemas.cluster
@@ -68,6 +69,8 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         api.add_namespace(space)
     _tell_failures(api, settings)
     app.after_request(_with_its_body_read)
+    if settings.storage and settings.storage.notifications_url:
+        api.announcements.listen(app, settings.storage, gateway.tasks, health)
     document = openapi(OPERATIONS, version=VERSION)
     app.add_url_rule("/openapi.json", "openapi", lambda: document)
     return app

@@ -60,5 +60,5 @@ def _settings(site: Site) -> dict[str, object]:
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5},
         "delegation": {"source_addresses": ["127.0.0.1/32"]},
-        "storage": site.stores["radosgw"],
+        "storage": site.stores["radosgw"] | site.notifications,
     }

@@ -68,6 +68,11 @@ class Site:
         }
 
     @property
+    def notifications(self) -> dict[str, str]:
+        """How radosgw announces what arrives to the gateway, in the words of its settings."""
+        return {"notifications_url": f"{self.api_url}/storage/announcements", "notifications_secret": self.secrets["notifications"]}
+
+    @property
     def api_url(self) -> str:
         """The gateway's API."""
         return f"http://127.0.0.1:{self.ports['api']}"
@@ -125,7 +130,16 @@ def _written(layout: Layout) -> dict[str, Any]:
 
 
 def _secrets() -> dict[str, str]:
-    names = ("redis", "mariadb", "s3_access_key", "s3_secret_key", "swift_secret_key", "swift_hash", *(person.client for person in PEOPLE))
+    names = (
+        "redis",
+        "mariadb",
+        "s3_access_key",
+        "s3_secret_key",
+        "swift_secret_key",
+        "swift_hash",
+        "notifications",
+        *(person.client for person in PEOPLE),
+    )
     return {name: secrets.token_hex(20) for name in names} | {"ceph_fsid": str(uuid.uuid4())}
 
 
