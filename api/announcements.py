@@ -2,8 +2,7 @@
 
 import hmac
 import logging
-import threading
-import time
+from contextlib import suppress
 from http import HTTPStatus
 
 from flask import Flask, Response, jsonify, request
@@ -20,8 +19,6 @@ from schemas.settings import Storage
 PATH = "/storage/announcements"
 _LOG = logging.getLogger(__name__)
 _MOST = 65536
-# radosgw 16.2 sends what was refused again at once, hundreds of times a second, but waits for each answer in a round of such
-_ONE_AT_A_TIME, _PENALTY = threading.Lock(), 1
 
 
 class _RefusedError(Exception):
@@ -32,6 +29,8 @@ class _RefusedError(Exception):
 
 def listen(app: Flask, storage: Storage, tasks: Tasks, health: Health) -> None:
     """Have the API take announcements, of the object store alone."""
+    with suppress(RedisError):
+        health.deafen()  # what was announced while the API was away is lost
 
     def take() -> Response | tuple[Response, int]:
         try:
@@ -62,16 +61,11 @@ def _arrivals(secret: str) -> tuple[Arrival, ...]:
         raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"An announcement has at most {_MOST} bytes") from None
     except (OSError, ParseException, ValidationError):
         raise _RefusedError(HTTPStatus.BAD_REQUEST, "This is no announcement") from None
-    if not all(hmac.compare_digest(arrival.secret.encode(errors="replace"), secret.encode()) for arrival in arrivals):
+    if not all(hmac.compare_digest(arrival.secret.encode(), secret.encode()) for arrival in arrivals):
         _LOG.warning("an announcement was refused: its secret is not storage.notifications_secret")
         raise _RefusedError(HTTPStatus.FORBIDDEN, "Permission denied")
     return arrivals
 
 
 def _refusal(status: HTTPStatus, text: str) -> tuple[Response, int]:
-    if _ONE_AT_A_TIME.acquire(blocking=False):
-        try:
-            time.sleep(_PENALTY)
-        finally:
-            _ONE_AT_A_TIME.release()
     return jsonify(description=text, error=status.phrase), status

@@ -47,6 +47,10 @@ class Health:
         """Note that announcements of the object store come through; it holds for so long."""
         self._redis.set(_HEARD, 1, px=int(1000 * seconds))
 
+    def deafen(self) -> None:
+        """Note that they may not come through."""
+        self._redis.delete(_HEARD)
+
     def hears(self) -> bool:
         """Whether announcements of the object store come through."""
         return bool(self._redis.exists(_HEARD))

@@ -109,7 +109,7 @@ class Storage(Section):
         description="Where the object store reaches the API's `POST /storage/announcements`, if it can announce files; polled when empty",
     )
     notifications_secret: str = Field("", description="Random text by which the API knows announcements as the object store's")
-    heartbeat_seconds: float = Field(10, gt=0, description="Period of the file that shows whether announcements come through")
+    heartbeat_seconds: float = Field(5, gt=0, description="Period of the file that shows whether announcements come through")
     unannounced_seconds: float = Field(
         30, gt=0, description="Least period of the look for files whose announcement was lost; it takes at most a 200th of the time"
     )

@@ -128,6 +128,7 @@ def _arrival_tickers(redis: Redis, arrivals: Arrivals, staging: Staging, storage
             arrivals.look()
 
     def beat() -> None:
+        health.deafen()
         try:
             staging.heartbeat()
         except FirecrestError as failed:

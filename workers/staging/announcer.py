@@ -50,8 +50,8 @@ class Announcer:
         return self._topic
 
     def _made_topic(self) -> str:
-        # persistent: otherwise the client's upload waits for our answer, and what we miss is lost
-        attributes = {"push-endpoint": self._url, "OpaqueData": self._secret, "persistent": "true"}
+        # not persistent: once the API was away the queue of radosgw 16.2 stands still for good, and when it is full, uploads fail
+        attributes = {"push-endpoint": self._url, "OpaqueData": self._secret, "persistent": "false"}
         try:
             return self._client.create_topic(self._name, attributes)
         except S3Error:
