@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from xml.etree.ElementTree import ParseError, fromstring
 
 from minio import Minio
@@ -113,5 +113,5 @@ class Client(Minio):
 
     def _topics(self, form: dict[str, str]) -> list[str]:
         kind: dict[str, Any] = {"Content-Type": "application/x-www-form-urlencoded"}
-        answer = fromstring(self._execute("POST", body=urlencode(form).encode(), headers=kind).data)  # noqa: S314 (as the SDK does)
+        answer = fromstring(self._execute("POST", body=urlencode(form, quote_via=quote).encode(), headers=kind).data)  # noqa: S314 (as the SDK does)
         return [element.text or "" for element in answer.iter() if element.tag.endswith("TopicArn")]
