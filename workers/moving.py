@@ -103,7 +103,7 @@ def keep_moving(app: Celery, tasks: Tasks, redis: Redis, settings: Settings, sta
     sweeper = Sweeper(app, tasks, settings.engine.attempts)
     tickers = [Ticker(redis, "steps", sweeper.sweep, period=settings.engine.tick_seconds)]
     if staging is not None and settings.storage is not None:
-        tickers += _arrival_tickers(redis, Arrivals(tasks, staging, sweeper), staging, settings.storage)
+        tickers += arrival_tickers(redis, Arrivals(tasks, staging, sweeper), staging, settings.storage)
         register(app, "beat.SweepStaging", _orphan_sweep(tasks, staging, age=settings.storage.orphan_seconds))
 
     def start(**_: Any) -> None:
@@ -119,7 +119,7 @@ def keep_moving(app: Celery, tasks: Tasks, redis: Redis, settings: Settings, sta
     worker_shutdown.connect(stop, weak=False)
 
 
-def _arrival_tickers(redis: Redis, arrivals: Arrivals, staging: Staging, storage: Storage) -> list[Ticker]:
+def arrival_tickers(redis: Redis, arrivals: Arrivals, staging: Staging, storage: Storage) -> list[Ticker]:
     """The poll, or where arrivals are announced: a heartbeat, the poll while it is not heard, and a rare look for what was lost."""
     health = Health(redis)
 
