@@ -21,6 +21,7 @@ import schemas.tasks
 import schemas.transfer_jobs
 import schemas.transfers
 import schemas.utilities
+from api.announcements import listen
 from api.documents import openapi
 from api.identity import Identity
 from api.local import VERSION, Office
@@ -68,6 +69,8 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         api.add_namespace(space)
     _tell_failures(api, settings)
     app.after_request(_with_its_body_read)
+    if settings.storage and settings.storage.notifications_url:
+        listen(app, settings.storage, gateway.tasks, health)
     document = openapi(OPERATIONS, version=VERSION)
     app.add_url_rule("/openapi.json", "openapi", lambda: document)
     return app

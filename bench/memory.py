@@ -2,19 +2,16 @@
 
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import yaml
 
+from bench.changed import changed
 from bench.processes import Programs
 from bench.series import CallFailedError
 from bench.stage import CLIENT
 from bench.tables import Part, digits, ratio, table
-from tests.real_site import Client, Site, eventually
+from tests.real_site import Client, Site
 
 SMALL, LARGE = 1, 256
 PROGRAMS = ("api", "worker-1", "worker-2", "redis")
@@ -26,7 +23,7 @@ _NAME = "bench-memory"
 
 def memory(site: Site, *, rounds: int) -> Part:
     """The most memory that each program's largest process held while files went up and down, one after the other."""
-    with _raised(site), tempfile.TemporaryDirectory() as folder:
+    with changed(site, "limits", _LIMITS, restarted=_RESTARTED), tempfile.TemporaryDirectory() as folder:
         for size in (SMALL, LARGE):
             _write(Path(folder, str(size)), size)
         _peaks(site, Path(folder), SMALL, rounds)  # connections, certificates, code: what comes with the first calls
@@ -42,33 +39,6 @@ def memory(site: Site, *, rounds: int) -> Part:
 
 def _both(found: dict[int, dict[tuple[str, str], int]], way: str, name: str) -> tuple[int, int]:
     return found[LARGE][way, name], found[SMALL][way, name]
-
-
-@contextmanager
-def _raised(site: Site) -> Iterator[None]:
-    """The site with a higher limit; then as it was."""
-    path = Path(site.facts["settings"])
-    before = path.read_text(encoding="utf-8")
-    try:
-        path.write_text(yaml.safe_dump({**yaml.safe_load(before), "limits": _LIMITS}), encoding="utf-8")
-        _restart(site)
-        yield
-    finally:
-        path.write_text(before, encoding="utf-8")
-        _restart(site)
-
-
-def _restart(site: Site) -> None:
-    site.supervisor("restart", *_RESTARTED)
-    client = Client(site, CLIENT)
-
-    def up() -> bool:
-        with suppress(OSError):
-            return client.get("/utilities/whoami").status_code == 200
-        return False
-
-    eventually(up, seconds=60)
-    time.sleep(2)  # the other worker too
 
 
 def _peaks(site: Site, folder: Path, size: int, rounds: int) -> dict[tuple[str, str], int]:

@@ -24,10 +24,10 @@ class Usage:
 class Programs:
     """The programs whose use is told, each a tree of processes under the supervisor."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, names: tuple[str, ...] = (*GATEWAY, *SERVERS)) -> None:
         """Find them by the supervisor's status."""
         running = {name: int(pid) for name, pid in _RUNNING.findall(site.supervisor("status"))}
-        self.roots = {name: psutil.Process(running[name]) for name in (*GATEWAY, *SERVERS) if name in running}
+        self.roots = {name: psutil.Process(running[name]) for name in names if name in running}
 
     def usage(self) -> dict[str, Usage]:
         """What each has used."""

@@ -8,6 +8,8 @@ from typing import cast
 from pydantic import BaseModel
 from redis import Redis
 
+_HEARD = "health:announcements"
+
 
 class Probe(StrEnum):
     """What is looked at: the kind of probe, and the name of the Celery task that makes it."""
@@ -41,6 +43,18 @@ class Health:
         findings = {system.decode(): Finding.model_validate_json(found) for system, found in kept.items()}
         oldest = time.time() - seconds
         return {system: found.well for system, found in findings.items() if found.at > oldest}
+
+    def hear(self, *, seconds: float) -> None:
+        """Note that announcements of the object store come through; it holds for so long."""
+        self._redis.set(_HEARD, 1, px=int(1000 * seconds))
+
+    def deafen(self) -> None:
+        """Note that they may not come through."""
+        self._redis.delete(_HEARD)
+
+    def hears(self) -> bool:
+        """Whether announcements of the object store come through."""
+        return bool(self._redis.exists(_HEARD))
 
 
 def _key(probe: Probe) -> str:

@@ -103,6 +103,8 @@ def _settings(*, password: str, host_key: str, storage: dict[str, str]) -> dict[
             "region": "default",
             "access_key": storage["s3_access_key"],
             "secret_key": storage["s3_secret_key"],
+            "notifications_url": "http://api:8000/storage/announcements",
+            "notifications_secret": secrets.token_hex(20),
         },
     }
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # the S3 API is at the root of a server
 _ENDPOINT = "^https?://[^/?#@]+/?$"
+_LEAST_SECRET = 16
 
 
 class Section(BaseModel):
@@ -99,7 +100,19 @@ class Storage(Section):
     max_file_size: int = Field(5120, ge=1, description="Largest file, in MB (1024 x 1024 bytes); above 5120, S3's limit, only in parts")
     part_size: int = Field(64, ge=5, le=5120, description="Least size of the parts of a file that is sent in parts, in MB")
     max_parts: int = Field(200, ge=1, le=1000, description="Most parts of a file; larger files have larger parts")
-    arrival_seconds: float = Field(1, gt=0, description="Period of the look for files that clients have put there")
+    arrival_seconds: float = Field(
+        1, gt=0, description="Period of the look for files that clients have put there, unless that is announced"
+    )
+    notifications_url: str = Field(
+        "",
+        pattern="^(https?://[^?#@]+)?$",
+        description="Where the object store reaches the API's `POST /storage/announcements`, if it can announce files; polled when empty",
+    )
+    notifications_secret: str = Field("", description="Random text by which the API knows announcements as the object store's")
+    heartbeat_seconds: float = Field(5, gt=0, description="Period of the file that shows whether announcements come through")
+    unannounced_seconds: float = Field(
+        30, gt=0, description="Least period of the look for files whose announcement was lost; it takes at most a 200th of the time"
+    )
     doubt_seconds: float = Field(
         0, ge=0, description="Seconds after which an awaited file is asked for by its name, for listings that lag (Swift's); never when 0"
     )
@@ -111,6 +124,12 @@ class Storage(Section):
     def _parts_suffice(self) -> Self:
         if self.max_file_size > self.max_parts * 5120:
             raise ValueError("max_file_size is more than max_parts parts of 5120 MB can hold")
+        return self
+
+    @model_validator(mode="after")
+    def _announcements_are_known(self) -> Self:
+        if self.notifications_url and len(self.notifications_secret) < _LEAST_SECRET:
+            raise ValueError(f"notifications_url needs a notifications_secret of at least {_LEAST_SECRET} characters")
         return self
 
 

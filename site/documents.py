@@ -61,5 +61,5 @@ def _settings(site: Site, gateway: Deployment) -> dict[str, object]:
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5, "storage_period": 3},
         "delegation": {"source_addresses": ["127.0.0.1/32"]},
-        "storage": site.stores[gateway.store],
+        "storage": site.stores[gateway.store] | site.announcements(gateway),
     }

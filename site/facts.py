@@ -93,6 +93,12 @@ class Site:
         redis = f"redis://:{self.secrets['redis']}@127.0.0.1:{self.ports['redis']}/{database}"
         return Deployment(store, suffix, f"http://127.0.0.1:{api}", redis, self.layout.state / f"settings{suffix}.yaml")
 
+    def announcements(self, gateway: Deployment) -> dict[str, str]:
+        """How the object store announces what arrives to a gateway, in the words of its settings; Swift does not."""
+        if gateway.store != "radosgw":
+            return {}
+        return {"notifications_url": f"{gateway.api_url}/storage/announcements", "notifications_secret": self.secrets["notifications"]}
+
     @property
     def flower_url(self) -> str:
         """The monitor of the gateway's workers."""
@@ -146,7 +152,16 @@ def _written(layout: Layout) -> dict[str, Any]:
 
 
 def _secrets() -> dict[str, str]:
-    names = ("redis", "mariadb", "s3_access_key", "s3_secret_key", "swift_secret_key", "swift_hash", *(person.client for person in PEOPLE))
+    names = (
+        "redis",
+        "mariadb",
+        "s3_access_key",
+        "s3_secret_key",
+        "swift_secret_key",
+        "swift_hash",
+        "notifications",
+        *(person.client for person in PEOPLE),
+    )
     return {name: secrets.token_hex(20) for name in names} | {"ceph_fsid": str(uuid.uuid4())}
 
 

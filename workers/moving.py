@@ -13,15 +13,17 @@ from celery.signals import worker_ready, worker_shutdown
 from redis import Redis
 
 from broker.celery import HOUSEKEEPING
+from broker.health import Health
 from broker.tasks import Tasks
 from schemas.errors import FirecrestError
-from schemas.settings import Settings
+from schemas.settings import Settings, Storage
 from workers.housekeeping import Sweeper, register
 from workers.staging.staging import Staging
 
 _LOG = logging.getLogger(__name__)
-# However many buckets there are, looking into them takes one part of the time in so many.
+# However many buckets there are, looking into them takes one part of the time in so many; the second where arrivals are announced.
 _LEISURE: Final = 4
+_MUCH_LEISURE: Final = 200
 _PAGE: Final = 1000
 
 
@@ -51,13 +53,18 @@ class Ticker:
     def _run(self) -> None:
         pause = self._period
         while not self._stopped.wait(pause):
-            began = time.monotonic()
             try:
-                if self._is_mine():
-                    self._function()
+                pause = self._tick() if self._is_mine() else self._period
             except Exception:  # noqa: BLE001 (the outermost frame of the thread)
                 _LOG.warning("%s failed", self._name, exc_info=True)
-            pause = max(self._period, self._leisure * (time.monotonic() - began))
+
+    def _tick(self) -> float:
+        began = time.monotonic()
+        self._function()
+        pause = self._leisure * (time.monotonic() - began)
+        if pause > self._period:
+            self._redis.pexpire(self._name, int(1000 * pause + 6000 * self._period))
+        return max(self._period, pause)
 
     def _is_mine(self) -> bool:
         milliseconds = int(6000 * self._period)
@@ -96,8 +103,7 @@ def keep_moving(app: Celery, tasks: Tasks, redis: Redis, settings: Settings, sta
     sweeper = Sweeper(app, tasks, settings.engine.attempts)
     tickers = [Ticker(redis, "steps", sweeper.sweep, period=settings.engine.tick_seconds)]
     if staging is not None and settings.storage is not None:
-        look = Arrivals(tasks, staging, sweeper).look
-        tickers.append(Ticker(redis, "arrivals", look, period=settings.storage.arrival_seconds, leisure=_LEISURE))
+        tickers += arrival_tickers(redis, Arrivals(tasks, staging, sweeper), staging, settings.storage)
         register(app, "beat.SweepStaging", _orphan_sweep(tasks, staging, age=settings.storage.orphan_seconds))
 
     def start(**_: Any) -> None:
@@ -111,6 +117,28 @@ def keep_moving(app: Celery, tasks: Tasks, redis: Redis, settings: Settings, sta
 
     worker_ready.connect(start, weak=False)
     worker_shutdown.connect(stop, weak=False)
+
+
+def arrival_tickers(redis: Redis, arrivals: Arrivals, staging: Staging, storage: Storage) -> list[Ticker]:
+    """The poll, or where arrivals are announced: a heartbeat, the poll while it is not heard, and a rare look for what was lost."""
+    health = Health(redis)
+
+    def poll() -> None:
+        if not (storage.notifications_url and health.hears()):
+            arrivals.look()
+
+    def beat() -> None:
+        health.deafen()
+        try:
+            staging.heartbeat()
+        except FirecrestError as failed:
+            _LOG.warning("no heartbeat: %s", failed.text)
+
+    tickers = [Ticker(redis, "arrivals", poll, period=storage.arrival_seconds, leisure=_LEISURE)]
+    if storage.notifications_url:
+        tickers.append(Ticker(redis, "heartbeat", beat, period=storage.heartbeat_seconds))
+        tickers.append(Ticker(redis, "unannounced", arrivals.look, period=storage.unannounced_seconds, leisure=_MUCH_LEISURE))
+    return tickers
 
 
 def _orphan_sweep(tasks: Tasks, staging: Staging, *, age: float) -> Callable[[], None]:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import islice
 from typing import TypeVar
 
@@ -11,8 +12,10 @@ from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
+from schemas.announcements import HEARTBEAT
 from schemas.errors import NotStaged, SizeLimit, StorageRefused
 from schemas.settings import Storage
+from workers.staging.announcer import Announcer
 from workers.staging.checksums import part_sizes
 from workers.staging.client import ABSENT, Client, asking
 from workers.staging.endpoint import Endpoint
@@ -45,6 +48,7 @@ class S3Staging:
             "clients": Endpoint(settings.public_url, settings),
             "systems": Endpoint(settings.systems_url or settings.public_url, settings),
         }
+        self._announcer = Announcer(self._client, settings)
         self._prepared: set[str] = set()
 
     # Places
@@ -64,12 +68,13 @@ class S3Staging:
         return Place(bucket, folder + key_name(file_name, room=LONGEST_KEY - len(folder)))
 
     def prepare(self, place: Place) -> None:
-        """See to it that the place's bucket is there, and that what is forgotten in it expires."""
+        """See to it that the place's bucket is there, that what is forgotten in it expires, and what arrives is announced."""
         with asking():
             if place.bucket in self._prepared and self._client.bucket_exists(place.bucket):
                 return
             self._make(place.bucket)
             expire(self._client, place.bucket, days=math.ceil(self._settings.url_seconds / 86400))
+            self._announcer.announce(place.bucket)
             self._prepared.add(place.bucket)
 
     def _make(self, bucket: str) -> None:
@@ -79,6 +84,13 @@ class S3Staging:
         except S3Error as error:
             if error.code != "BucketAlreadyOwnedByYou" and bucket not in self._client.owned_buckets():
                 raise StorageRefused(f"Could not create container {bucket} in Staging Area ({self.title})") from error
+
+    def heartbeat(self) -> None:
+        """Put a file that belongs to no task."""
+        place = Place(self._settings.bucket, HEARTBEAT)
+        self.prepare(place)
+        with asking():
+            self._client.put_object(place.bucket, place.key, BytesIO(), 0)
 
     # Requests for others to make
 

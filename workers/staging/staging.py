@@ -99,7 +99,13 @@ class Staging(Protocol):
         """Where a system puts a file for a client; raises InvalidParameter when that is no name of a file."""
 
     def prepare(self, place: Place) -> None:
-        """See to it that the place's bucket is there and that what is forgotten in it expires, if the object store can do that."""
+        """See to it that the place's bucket is there, that what is forgotten in it expires, and what arrives is announced.
+
+        The latter two only if the object store can do that, and the settings want the last.
+        """
+
+    def heartbeat(self) -> None:
+        """Put a file that belongs to no task: whether it is announced shows whether arrivals are."""
 
     def form(self, place: Place, source: str, *, seconds: int, size: int | None = None) -> Form:
         """How a client sends the file `source` of its own machine; what is larger than `form_limit`, or not of `size`, is refused.

@@ -1,0 +1,40 @@
+"""The site with other settings for a while."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.stage import CLIENT
+from tests.real_site import Client, Site, eventually
+
+
+@contextmanager
+def changed(site: Site, section: str, values: Mapping[str, Any], *, restarted: tuple[str, ...]) -> Iterator[None]:
+    """The site with other values in a section of its settings, in the programs that are restarted for it; then as it was."""
+    path = Path(site.facts["settings"])
+    before = path.read_text(encoding="utf-8")
+    settings = yaml.safe_load(before)
+    try:
+        path.write_text(yaml.safe_dump({**settings, section: {**settings.get(section, {}), **values}}), encoding="utf-8")
+        _restart(site, restarted)
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
+        _restart(site, restarted)
+
+
+def _restart(site: Site, programs: tuple[str, ...]) -> None:
+    site.supervisor("restart", *programs)
+    client = Client(site, CLIENT)
+
+    def up() -> bool:
+        with suppress(OSError):
+            return client.get("/utilities/whoami").status_code == 200
+        return False
+
+    eventually(up, seconds=60)
+    time.sleep(2)  # the other worker too
