@@ -104,16 +104,6 @@ def test_all_unfinished_uploads_are_found_however_many_one_answer_lists(staging,
         assert {(here, upload) for here, upload, _ in client.unfinished_uploads(place.bucket, page_size=size)} == set(begun)
 
 
-def test_all_uploads_to_a_place_are_aborted_and_no_others(staging, client, place):
-    other = Place(place.bucket, f"{place.key}er")
-    kept = staging.begin(other)
-    for _ in range(2):
-        staging.begin(place)
-    for _ in range(2):
-        staging.abort_all(place)
-    assert [(here, upload) for here, upload, _ in client.unfinished_uploads(place.bucket)] == [(other, kept)]
-
-
 def test_an_upload_that_was_aborted_is_gone(staging, place):
     upload = staging.begin(place)
     parts = staging.parts_to_send(place, upload, size=3, seconds=60, side="clients")
