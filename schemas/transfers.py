@@ -67,7 +67,9 @@ class StageIn(Operation):
     target_path: Text = Field(description="Directory on the system, or path of the file there")
     source_path: _FilePath = Field(description="Path of the file on the client's machine")
     size: Annotated[Count | None, Absent] = Field(None, description="Size of the file in bytes; no other is taken then")
-    multipart: Flag = Field(False, description="Whether to send the file in parts, as it must be when it is too large for one request")
+    multipart: Flag = Field(
+        False, description="Whether to send the file in parts and then complete it, as it must be when it is too large for one request"
+    )
 
     def staged_bytes(self) -> int:
         """The size of the file, if it is given."""

@@ -262,6 +262,8 @@ def test_where_a_file_goes_and_what_may_be_sent(here: Host, tmp_path: Path) -> N
     assert resolved["link"].path == f"{tmp_path}/sub/file"
     with pytest.raises(CommandFailed, match="Is a directory"):
         here.run(copies.resolve(str(tmp_path), "sub", seconds=5))
+    with pytest.raises(CommandFailed, match="Not a regular file"):
+        here.run(copies.resolve("/dev/null", "name", seconds=5))
     with pytest.raises(CommandFailed, match="is not a regular file"):
         here.run(copies.measure("/dev/zero", seconds=5))
     with pytest.raises((CommandFailed, NotFound)):

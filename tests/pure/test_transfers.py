@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -178,6 +179,29 @@ def test_a_bucket_that_is_said_to_be_gone_is_made_again_and_the_file_sent_again(
     course.staging.held = None
     assert isinstance(course.step(gone), Rest)
     assert (course.state["run"], course.state["running"]) == (2, False)
+
+
+def test_a_file_that_was_replaced_in_the_store_is_not_fetched(fetching: Course) -> None:
+    fetching.staging.held = file("0" * 32)
+    ended = fetching.step(Found(Fate.CUT, code=22, text="curl: (22) The requested URL returned error: 412"), None)
+
+    assert (ended.status, ended.data["error"]) == (
+        Status.FETCH_FAILED,
+        "The file was replaced in the staging area while the system fetched it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "came", "words"),
+    [(8, 7, "The file that came has 7 bytes instead of 8"), (None, 5120 * 1024 * 1024 + 1, "File exceeds size limit")],
+)
+def test_a_file_of_a_size_that_was_not_agreed_on_is_not_taken(size: int | None, came: int, words: str) -> None:
+    course = Course(UP.model_copy(update={"size": size}), Staging())
+    course.step(Target("/home/ann/file", "/home/ann/file"))
+    course.staging.held = replace(file(), size=came)
+    ended = course.step()
+
+    assert (ended.status, ended.data["msg"], course.staging.deleted) == (Status.ERROR, words, True)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Transfers whose files, targets and users are not as they should be: each ends clearly, and leaves nothing."""
 
+import grp
 import json
 import os
 import subprocess
@@ -20,10 +21,11 @@ from tests.site.transfers import (
     at,
     complete,
     download,
-    frozen_store,
     held_back,
+    held_from_its_start,
     invalidate,
     names,
+    reached,
     send,
     send_part,
     upload,
@@ -100,8 +102,7 @@ def test_a_file_goes_where_a_dangling_link_leads(alice: Client, folder: Folder, 
 
 def test_a_new_file_gets_the_directorys_group_and_a_replaced_one_keeps_its_own(alice: Client, folder: Folder, local: Local) -> None:
     shared = folder.folder("shared", mode=0o2775)
-    own = Path(shared).stat().st_gid
-    group = next(group for group in os.getgrouplist("fcalice", own) if group != own)
+    group = grp.getgrnam("fcbob").gr_gid
     os.chown(shared, -1, group)
     Path(shared).chmod(0o2775)
     for content in (b"first", b"second"):
@@ -239,16 +240,6 @@ def test_a_transfer_outlives_the_token_it_was_asked_for_with(
     assert Path(folder.path, "local.bin").read_bytes() == b"content"
 
 
-def _held_download(alice: Client, site: Site, path: str) -> tuple[requests.Response, Any]:
-    """A download whose copy is held back, and what holds it."""
-    with frozen_store(site):
-        ticket = download(alice, path)
-        held = held_back(ticket.json()["task_id"])
-        held.__enter__()
-    at(alice, ticket, "116")
-    return ticket, held
-
-
 # What becomes of the source before it is read, and how the task ends.
 LOST: dict[str, tuple[Callable[[Path], object], str]] = {
     "it is removed": (Path.unlink, "cannot be read"),
@@ -261,12 +252,11 @@ LOST: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_source_that_changes_under_way_ends_the_task_with_118(alice: Client, site: Site, folder: Folder, lost: str) -> None:
     lose, words = LOST[lost]
     source = folder.file("source", b"content")
-    ticket, held = _held_download(alice, site, source)
-    eventually(lambda: alice.get(ticket.json()["task_url"]).json()["task"]["data"].get("progress"))
-    lose(Path(source))
-    held.__exit__(None, None, None)
+    with held_from_its_start(site, lambda: str(download(alice, source).json()["task_id"])) as task_id:
+        eventually(lambda: alice.get(f"/tasks/{task_id}").json()["task"]["status"] == "116")
+        lose(Path(source))
 
-    failed = at(alice, ticket, "118")
+    failed = reached(alice, task_id, "118")
     assert failed["description"] == "Upload from filesystem to Object Storage has finished with errors"
     assert failed["data"]["error"].startswith("Upload to Staging area has failed. Object: source. ")
     assert words in failed["data"]["error"]
@@ -277,17 +267,17 @@ def test_a_source_that_changes_under_way_ends_the_task_with_118(alice: Client, s
 def test_a_download_whose_parts_are_removed_by_hand_ends_with_118(
     alice: Client, site: Site, folder: Folder, object_store: ObjectStore
 ) -> None:
-    ticket, held = _held_download(alice, site, folder.file("source", bytes(70 * MB)))
-    task_id = ticket.json()["task_id"]
+    source = folder.file("source", bytes(70 * MB))
+    with held_from_its_start(site, lambda: str(download(alice, source).json()["task_id"])) as task_id:
+        reached(alice, task_id, "116")
 
-    def begun() -> list[Any]:
-        return [found for found in object_store.unfinished_uploads(alice.user) if found[0].task_id == task_id]
+        def begun() -> list[Any]:
+            return [found for found in object_store.unfinished_uploads(alice.user) if found[0].task_id == task_id]
 
-    ((place, number, _),) = eventually(begun)
-    object_store.abort_upload(place, number)
-    held.__exit__(None, None, None)
+        ((place, number, _),) = eventually(begun)
+        object_store.abort_upload(place, number)
 
-    assert "not in the Staging Area" in at(alice, ticket, "118")["data"]["error"]
+    assert "not in the Staging Area" in reached(alice, task_id, "118")["data"]["error"]
 
 
 def test_a_special_file_is_not_downloaded(alice: Client) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,14 @@ def invalidate(client: Client, task_id: str) -> requests.Response:
 def at(alice: Client, ticket: requests.Response, *statuses: str, seconds: float = 40) -> dict[str, Any]:
     """The task, once it has one of the statuses."""
     assert ticket.status_code == 201, ticket.text
+    return reached(alice, ticket.json()["task_id"], *statuses, seconds=seconds)
+
+
+def reached(alice: Client, task_id: str, *statuses: str, seconds: float = 40) -> dict[str, Any]:
+    """The task of this id, once it has one of the statuses."""
 
     def there() -> dict[str, Any] | None:
-        task: dict[str, Any] = alice.get(ticket.json()["task_url"]).json()["task"]
+        task: dict[str, Any] = alice.get(f"/tasks/{task_id}").json()["task"]
         assert task["status"] in statuses or task["status"] not in _FINAL, task
         return task if task["status"] in statuses else None
 
@@ -104,6 +109,16 @@ def held_back(task_id: str) -> Iterator[None]:
         _give(path)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def held_from_its_start(site: Site, begin: Callable[[], str]) -> Iterator[str]:
+    """Begin a transfer whose copy is held back from the start; gives its id."""
+    with ExitStack() as stack:
+        with frozen_store(site):
+            task_id = begin()
+            stack.enter_context(held_back(task_id))
+        yield task_id
 
 
 def _give(path: Path) -> None:

@@ -115,3 +115,16 @@ def test_an_upload_that_was_aborted_is_gone(staging, place):
     with pytest.raises(NotStaged):
         staging.complete(place, upload, size=3)
     assert requests.put(parts.slots[0].url, data=b"abc", timeout=60).status_code == 404
+
+
+def test_all_uploads_to_a_place_are_aborted_and_no_others(staging, client, place):
+    other = staging.incoming("somebody", uuid4().hex, "file")
+    other = Place(place.bucket, other.key)
+    ours = [staging.begin(place), staging.begin(place)]
+    theirs = staging.begin(other)
+    staging.abort_all(place)
+    staging.abort_all(place)
+    left = {upload for _, upload, _ in client.unfinished_uploads(place.bucket)}
+    assert not left & set(ours)
+    assert theirs in left
+    staging.abort_all(Place("no-such-bucket-anywhere", place.key))

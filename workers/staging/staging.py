@@ -57,8 +57,8 @@ class Slot:
 class Multipart:
     """How a file is sent in parts: every slot is filled, in any order, again if need be; then the upload is completed.
 
-    Whoever sends may complete it himself: POST to `complete_url` the XML document CompleteMultipartUpload of S3 with
-    number and ETag of every part; otherwise `Staging.complete` does. The file appears in the place only then.
+    A client completes it by a POST to `complete_url` of S3's XML document CompleteMultipartUpload, with number and ETag
+    of every part; for a system `Staging.complete` does. The file appears in the place only then.
     """
 
     upload: str
