@@ -36,13 +36,14 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 @pytest.fixture
 def nothing_is_left(site: Site, staged: Callable[[], list[str]], folder: Folder) -> Iterator[None]:  # noqa: F811 (a fixture)
     """Nothing of this site's tasks stays in the bucket, in the job folders (which other sites may share), or hidden at the target."""
-    before, redis = set(staged()), site.redis()
+    redis = site.redis()
+
+    def left() -> set[str]:
+        return {*staged(), *(task for task in names("/home/fcalice/firecrest") if redis.exists(f"task:{task}"))}
+
+    before = left()
     yield
-
-    def left() -> list[str]:
-        return [task for task in names("/home/fcalice/firecrest") if redis.exists(f"task:{task}")]
-
-    eventually(lambda: set(staged()) <= before and not left(), seconds=15)
+    eventually(lambda: left() <= before, seconds=15)
     assert not [entry for entry in names(folder.path) if entry.startswith(".firecrest")]
 
 
