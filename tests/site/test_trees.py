@@ -6,7 +6,7 @@ import pwd
 import signal
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.hosts.test_trees import HOSTILE, TOP, member, plant, seen, tar_of
-from tests.real_site import Client, eventually
+from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 from tests.site.test_transfers import (
     DOWNLOAD,
@@ -22,7 +22,6 @@ from tests.site.test_transfers import (
     at,
     local,  # noqa: F401 (a fixture)
     names,
-    nothing_is_left,  # noqa: F401 (a fixture)
     send,
     staged,  # noqa: F401 (a fixture)
     store,  # noqa: F401 (a fixture)
@@ -32,6 +31,20 @@ from tests.site.test_transfers import (
 MB = 1024 * 1024
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+@pytest.fixture
+def nothing_is_left(site: Site, staged: Callable[[], list[str]], folder: Folder) -> Iterator[None]:  # noqa: F811 (a fixture)
+    """Nothing of this site's tasks stays in the bucket, in the job folders (which other sites may share), or hidden at the target."""
+    redis = site.redis()
+
+    def left() -> set[str]:
+        return {*staged(), *(task for task in names("/home/fcalice/firecrest") if redis.exists(f"task:{task}"))}
+
+    before = left()
+    yield
+    eventually(lambda: left() <= before, seconds=15)
+    assert not [entry for entry in names(folder.path) if entry.startswith(".firecrest")]
 
 
 @pytest.fixture
