@@ -19,11 +19,15 @@ from bench.stage import Stage, stage
 from bench.submission import submission
 from bench.tables import Part
 from bench.throughput import throughput
+from bench.transfers import transfers
 
 
 @dataclass(frozen=True)
 class Size:
-    """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load, transfers of each file."""
+    """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load, transfers of each file.
+
+    `large` is the rounds of transfers of 1 GiB.
+    """
 
     rounds: int
     calls: int
@@ -31,10 +35,11 @@ class Size:
     loads: int
     seconds: float
     transfers: int
+    large: int
 
 
-_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8)
-_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4)
+_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8, large=5)
+_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4, large=1)
 
 
 def main() -> int:
@@ -66,6 +71,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
         "tasks": lambda: [crowd(scene, rounds=size.rounds, calls=size.calls)],
         "jobs": lambda: [jobs(scene, rounds=size.rounds, calls=size.submissions)],
         "submission": lambda: [submission(scene, rounds=size.rounds, calls=size.submissions)],
+        "transfers": lambda: transfers(scene, rounds=size.large),
         "memory": lambda: [memory(scene.site, rounds=size.transfers)],  # the last: it restarts what the others measure
     }
     parts: list[Part] = []
@@ -78,7 +84,9 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("only", nargs="*", choices=["ls", "whoami", "tasks", "jobs", "submission", "memory", []], help="measure only this")
+    parser.add_argument(
+        "only", nargs="*", choices=["ls", "whoami", "tasks", "jobs", "submission", "transfers", "memory", []], help="measure only this"
+    )
     parser.add_argument("--quick", action="store_true", help="a short run, to see that all works")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
     parser.add_argument("--state", type=Path, default=ROOT / ".site-bench", help="the site's folder (default: .site-bench)")

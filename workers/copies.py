@@ -139,7 +139,8 @@ if [ "$(wc -l <sums)" -eq "$parts" ]; then
   finish whole "$(cat sums)"
 fi
 # curl does not say why it could not write
-[ "$(cat code)" -ne 23 ] || dd bs=1M count=1 if=/dev/zero of="$temporary" oflag=append conv=notrunc 2>writing || finish failed "$(head -n 1 writing)"
+more() { dd bs=1M count=1 if=/dev/zero of="$temporary" oflag=append conv=notrunc 2>writing; }
+[ "$(cat code)" -ne 23 ] || more || finish failed "$(head -n 1 writing)"
 cut_off "$(cat code)"
 """
 )
