@@ -92,7 +92,7 @@ def _contest(ground: _Ground, rounds: int) -> tuple[str, tuple[str, ...]]:
                 for part, seconds in taken.items():
                     found[part].seconds.append(seconds)
     rows = [_row(name, series, found[_FLOOR]) for name, series in found.items()]
-    return table(("1 GiB", "p50 s", "least s", "most s", "p50 / floor", "n", "errors"), rows), failures(*found.values())
+    return table(("1 GiB", "p50 s", "least s", "most s", "p50 / floor", "runs", "errors"), rows), failures(*found.values())
 
 
 def _row(name: str, series: Series, floor: Series) -> tuple[str, ...]:
