@@ -19,6 +19,7 @@ from bench.stage import Stage, stage
 from bench.submission import submission
 from bench.tables import Part
 from bench.throughput import throughput
+from bench.transfers import transfers
 from bench.uploads import open_uploads, reaction
 
 
@@ -26,7 +27,7 @@ from bench.uploads import open_uploads, reaction
 class Size:
     """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load.
 
-    Then: transfers of each file, uploads that are reacted to, seconds in which nothing is done.
+    Then: transfers of each file, rounds of transfers of 1 GiB, uploads that are reacted to, seconds in which nothing is done.
     """
 
     rounds: int
@@ -35,15 +36,16 @@ class Size:
     loads: int
     seconds: float
     transfers: int
+    large: int
     uploads: int
     idle: float
 
 
-_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8, uploads=50, idle=120)
-_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4, uploads=5, idle=5)
+_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8, large=5, uploads=50, idle=120)
+_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4, large=1, uploads=5, idle=5)
 
 
-_NAMES = ("ls", "whoami", "tasks", "jobs", "submission", "reaction", "uploads", "memory")
+_NAMES = ("ls", "whoami", "tasks", "jobs", "submission", "reaction", "uploads", "transfers", "memory")
 
 
 def main() -> int:
@@ -77,6 +79,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
         "submission": lambda: [submission(scene, rounds=size.rounds, calls=size.submissions)],
         "reaction": lambda: [reaction(scene, uploads=size.uploads)],
         "uploads": lambda: [open_uploads(scene, seconds=size.idle)],
+        "transfers": lambda: transfers(scene, rounds=size.large),
         "memory": lambda: [memory(scene.site, rounds=size.transfers)],  # the last: it restarts what the others measure
     }
     parts: list[Part] = []

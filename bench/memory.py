@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -25,7 +26,7 @@ def memory(site: Site, *, rounds: int) -> Part:
     """The most memory that each program's largest process held while files went up and down, one after the other."""
     with changed(site, "limits", _LIMITS, restarted=_RESTARTED), tempfile.TemporaryDirectory() as folder:
         for size in (SMALL, LARGE):
-            _write(Path(folder, str(size)), size)
+            write(Path(folder, str(size)), size)
         _peaks(site, Path(folder), SMALL, rounds)  # connections, certificates, code: what comes with the first calls
         found = {size: _peaks(site, Path(folder), size, rounds) for size in (SMALL, LARGE)}
         Client(site, CLIENT).delete("/utilities/rm", data={"targetPath": _NAME})
@@ -49,20 +50,27 @@ def _peaks(site: Site, folder: Path, size: int, rounds: int) -> dict[tuple[str, 
         processes = {
             name: [root, *(root.children() if name == "api" else [])] for name, root in Programs(site).roots.items() if name in PROGRAMS
         }
-        for process in (process for group in processes.values() for process in group):
-            Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
+        set_back(process for group in processes.values() for process in group)
         for _ in range(rounds):
             transfer(Client(site, CLIENT), folder / str(size))
-        found |= {(way, name): max(map(_high_water, group)) for name, group in processes.items()}
+        found |= {(way, name): max(map(high_water, group)) for name, group in processes.items()}
     return found
 
 
-def _high_water(process: psutil.Process) -> int:
+def set_back(processes: Iterable[psutil.Process]) -> None:
+    """Have the most that each has held counted anew."""
+    for process in processes:
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def high_water(process: psutil.Process) -> int:
+    """The most resident memory that a process has held, in bytes, since it was set back."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024
 
 
-def _write(path: Path, size: int) -> None:
+def write(path: Path, size: int) -> None:
+    """A file of so many MB of random bytes."""
     with path.open("wb") as file, Path("/dev/urandom").open("rb") as random:
         for _ in range(size):
             file.write(random.read(_MEGABYTE))

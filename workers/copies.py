@@ -82,6 +82,7 @@ setsid sh -c "$program" sh "$number" "$@" </dev/null >log 2>&1 &
 BEGIN = r"""
 number=$1 size=$2 part=$3; shift 3
 trap '' HUP
+stream=
 finish() { printf '%s\n' "$@" >outcome.new && mv -f outcome.new "outcome.$number"; exit; }
 (
   exec 9>&-
@@ -101,73 +102,114 @@ done=$(wc -l <sums)
 offset=$((done * part))
 length() { [ $((size - offset)) -lt "$part" ] && echo $((size - offset)) || echo "$part"; }
 fetch() {
-  curl -q -sS -f -g -K "$@" --connect-timeout 10 --speed-limit 1 --speed-time 30 2>errors
+  curl -q -sS -f -g -K "$@" --connect-timeout 10 --speed-limit 1 --speed-time 30 2>"errors$stream"
 }
 cut_off() { finish cut "$1" "$(tr -s '\n' ' ' <errors)"; }
 """
 
+# curl writes to the file itself, and the sums are made of what has come into it: no byte passes through more pipes than it must.
 _FETCH = (
     BEGIN
     + PARTS
     + r"""
 temporary=$1 etag=$2
-rm -f writing code
-[ ! -L "$temporary" ] || finish failed "$temporary is a symbolic link"
-[ "$(stat -c %s -- "$temporary" 2>/dev/null || echo 0)" -ge "$offset" ] || { offset=0; : >sums; }
-truncate -s "$offset" -- "$temporary" 2>writing || finish failed "$(cat writing)"
-if [ "$size" -gt 0 ]; then fetch requests -r "$offset-" -H "If-Match: \"$etag\""; echo $? >code; fi |
-  while :; do
-    wanted=$(length)
-    head -c "$wanted" | tee -a -- "$temporary" 2>writing | md5sum >sum
-    [ "$(stat -c %s -- "$temporary")" -eq $((offset + wanted)) ] || break
-    cut -c 1-32 sum >>sums
-    offset=$((offset + wanted))
-    [ "$offset" -lt "$size" ] || break
+rm -f code
+arrived() { stat -c %s -- "$temporary" 2>/dev/null || echo 0; }
+come() {
+  while [ "$wanted" -gt 0 ]; do
+    over=$(cat code 2>/dev/null)
+    ready=$(($(arrived) - offset))
+    [ "$ready" -lt "$wanted" ] || ready=$wanted
+    if [ "$ready" -gt 0 ]; then
+      dd bs=1M iflag=skip_bytes,count_bytes skip="$offset" count="$ready" if="$temporary" 2>/dev/null || return
+      offset=$((offset + ready)) wanted=$((wanted - ready))
+    else
+      [ -z "$over" ] || return
+      sleep 0.1
+    fi
   done
-[ ! -s writing ] || finish failed "$(cat writing)"
-[ "$(wc -l <sums)" -lt "$parts" ] || finish whole "$(cat sums)"
+}
+[ ! -L "$temporary" ] || finish failed "$temporary is a symbolic link"
+[ "$(arrived)" -ge "$offset" ] || { offset=0; : >sums; }
+truncate -s "$offset" -- "$temporary" 2>writing || finish failed "$(cat writing)"
+if [ "$size" -gt 0 ]; then
+  { fetch requests -r "$offset-" -H "If-Match: \"$etag\""; echo $? >code.new; mv -f code.new code; } >>"$temporary" &
+fi
+while :; do
+  wanted=$(length)
+  come | md5sum >sum
+  [ "$(arrived)" -ge $((offset + wanted)) ] || break
+  cut -c 1-32 sum >>sums
+  offset=$((offset + wanted))
+  [ "$offset" -lt "$size" ] || break
+done
+[ "$size" -eq 0 ] || wait $!
+if [ "$(wc -l <sums)" -eq "$parts" ]; then
+  [ "$(arrived)" -eq "$size" ] || finish failed 'The object store has sent more than the file'
+  finish whole "$(cat sums)"
+fi
+# curl does not say why it could not write
+more() { dd bs=1M count=1 if=/dev/zero of="$temporary" oflag=append conv=notrunc 2>writing; }
+[ "$(cat code)" -ne 23 ] || more || finish failed "$(head -n 1 writing)"
 cut_off "$(cat code)"
 """
 )
 
-_OPEN = (
+# Several streams at a time send every so many parts. What the descriptor 3 has passed is what has been sent.
+_SEND = (
     r"""
 counted() { sed -n 's/^pos:[[:space:]]*//p' "/proc/$$/fdinfo/3"; }
 """
     + BEGIN
     + PARTS
     + r"""
-path=$1 version=$2
+path=$1 version=$2 streams=4
 [ -r "$path" ] || finish failed "$path cannot be read"
 exec 3<"$path" || exit
-unchanged() { [ "$(stat -L -c '%s %i %.Y' - <&3)" = "$version" ] || finish failed 'The file has changed while it was read'; }
-unchanged
-dd iflag=skip_bytes skip="$offset" count=0 <&3 2>/dev/null
-"""
-)
-
-# Sends what can be read from descriptor 3, as long as the function `unchanged` returns.
-SEND = r"""
-rm -f pipe && mkfifo pipe || exit
-exec 4<requests
-skipped=0; while [ "$skipped" -lt "$done" ]; do IFS= read -r url <&4; skipped=$((skipped + 1)); done
-while IFS= read -r url <&4; do
+end() { printf '%s\n' "$@" >"ended$stream" && mv -f "ended$stream" ended; kill -s TERM -- "-$$"; exit 1; }
+content() { dd bs=1M iflag=skip_bytes,count_bytes skip="$offset" count="$wanted" if=/dev/fd/3 2>/dev/null; }
+unchanged() { [ "$(stat -L -c '%s %i %.Y' - <&3)" = "$version" ] || end failed 'The file has changed while it was read'; }
+pass() { dd iflag=skip_bytes skip="$1" count=0 <&3 2>/dev/null; }
+send() {
+  offset=$(($1 * part - part))
   wanted=$(length)
-  printf 'url = "%s"\n' "$url" >request
-  md5sum <pipe >sum &
-  head -c "$wanted" <&3 | tee pipe |
-    fetch request -T - -H 'Transfer-Encoding:' -H "Content-Length: $wanted" -D headers -o answer
+  sed -n "$1s/.*/url = \"&\"/p" requests >"request$stream"
+  content | md5sum >"sum$stream" &
+  content | fetch "request$stream" -T - -H 'Transfer-Encoding:' -H "Content-Length: $wanted" -D "headers$stream" -o "answer$stream"
   code=$?
   wait $!
   unchanged
-  [ "$code" -eq 0 ] || cut_off "$code"
-  sum=$(cut -c 1-32 sum)
-  grep -qi "^etag: *\"*$sum" headers || { echo 'The object store has got other bytes than the file has' >errors; cut_off 0; }
-  printf '%s\n' "$sum" >>sums
-  offset=$((offset + wanted))
+  [ "$code" -eq 0 ] || end cut "$code" "$(tr -s '\n' ' ' <"errors$stream")"
+  sum=$(cut -c 1-32 "sum$stream")
+  grep -qi "^etag: *\"*$sum" "headers$stream" || end cut 0 'The object store has got other bytes than the file has'
+  printf '%s\n' "$sum" >"sum$stream" && mv -f "sum$stream" "part.$1"
+  pass "$wanted"
+}
+gather() {
+  while [ -e "part.$((done + 1))" ]; do done=$((done + 1)); cat "part.$done" >>sums; done
+}
+rm -f ended
+gather
+pass $((done * part))
+trap : TERM
+running=
+for first in $(seq $((done + 1)) $((done + streams))); do
+  stream=.$first
+  (
+    unchanged
+    for next in $(seq "$first" "$streams" "$parts"); do [ -e "part.$next" ] || send "$next"; done
+  ) &
+  running="$running $!"
 done
-finish whole "$(cat sums)"
+for one in $running; do wait "$one" || break; done
+gather
+[ "$done" -lt "$parts" ] || finish whole "$(cat sums)"
+kill -s TERM -- "-$$"
+wait
+[ -e ended ] || exit
+mv -f ended "outcome.$number"
 """
+)
 
 _LOOK = r"""
 folder=$1 number=$2 temporary=$3
@@ -210,7 +252,8 @@ if [ -d "$folder" ]; then
 fi
 if [ -d "$temporary" ] && [ ! -L "$temporary" ]; then chmod -R u+rwx -- "$temporary"; fi
 [ -z "$temporary" ] || rm -rf -- "$temporary" || exit
-rm -rf -- "$folder"
+# the watcher may be just writing for the last time
+rm -rf -- "$folder" 2>/dev/null || { sleep 1; rm -rf -- "$folder"; }
 """
 
 
@@ -221,7 +264,7 @@ def fetch(run: Run, url: str, *, temporary: str, etag: str, seconds: float) -> C
 
 def send(run: Run, urls: Sequence[str], *, path: str, version: str, seconds: float) -> Command[None]:
     """Start to copy a file of that `version` (see `measure`) to the URLs, a part to each."""
-    return started(run, _OPEN + SEND, "".join(f"{url}\n" for url in urls), path, version, seconds=seconds)
+    return started(run, _SEND, "".join(f"{url}\n" for url in urls), path, version, seconds=seconds)
 
 
 def started(run: Run, program: str, requests: str, *words: str, seconds: float) -> Command[None]:

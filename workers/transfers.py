@@ -21,6 +21,7 @@ from workers.staging.staging import Place, Staged
 _MB = 1024 * 1024
 _GRACE = 300  # what begins to come before its link expires may still be coming
 _FIRST_LOOK, _LONGEST_LOOK = 0.3, 5.0
+_LOOKS = 10  # in the time gone so far: what a look comes too late is a small share of it
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _DELETED = "File was deleted from staging area. Start a new upload process"
 
@@ -69,7 +70,6 @@ class _State(BaseModel):
     begun: float = 0
     moved: int = 0
     unpacking: bool = False
-    look: float = _FIRST_LOOK
     pause: float = _FIRST_PAUSE
     failing: float = 0
     verdict: tuple[Status, Any] | None = None
@@ -155,8 +155,8 @@ class Transfer(ABC):
         run = Run(self.folder, state.run, state.size, state.part_size)
         if not state.running:
             self._start(run)
-            state.running, state.look = True, _FIRST_LOOK
-            return self._rest(state.look)
+            state.running = True
+            return self._rest(_FIRST_LOOK)
         found = self.host.run(copies.look(run, temporary=self.temporary, seconds=self.seconds))
         if found.fate is Fate.WHOLE:
             return self._whole(found.sums)
@@ -166,8 +166,7 @@ class Transfer(ABC):
         state = self.state
         if found.moved > state.moved:
             state.moved, state.failing, state.pause = found.moved, 0, _FIRST_PAUSE
-        state.look = min(state.look * 1.5, _LONGEST_LOOK)
-        return self._rest(state.look)
+        return self._rest(min(max(_FIRST_LOOK, (time.time() - state.begun) / _LOOKS), _LONGEST_LOOK))
 
     def _ended_early(self, found: Found) -> Rest:
         if not found.can_go_on():

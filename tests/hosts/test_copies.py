@@ -194,3 +194,46 @@ def test_where_a_file_goes_and_what_may_be_sent(here: Host, tmp_path: Path) -> N
         here.run(copies.measure("/dev/zero", seconds=5))
     with pytest.raises((CommandFailed, NotFound)):
         here.run(copies.measure(f"{tmp_path}/missing", seconds=5))
+
+
+def test_a_sending_whose_later_parts_have_arrived_sends_only_the_others(here: Host, store: Store, ended, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content := os.urandom(11_500))
+    measure = here.run(copies.measure(str(path), seconds=5))
+    urls = [store.url(str(number)) for number in range(12)]
+    run = Run(str(tmp_path / "job"), 2, 11_500, 1_000)
+    (tmp_path / "job").mkdir()
+    whole = [hashlib.md5(content[n * 1000 : n * 1000 + 1000]).hexdigest() for n in range(12)]
+    (tmp_path / "job" / "sums").write_text(whole[0] + "\n")
+    for number in (1, 2, 5, 11):
+        (tmp_path / "job" / f"part.{number + 1}").write_text(whole[number] + "\n")
+    here.run(copies.send(run, urls, path=measure.path, version=measure.version, seconds=5))
+
+    assert ended(run) == Found(Fate.WHOLE, sums=tuple(whole))
+    assert sorted(map(int, store.kept)) == [3, 4, 6, 7, 8, 9, 10]
+    assert all(store.kept[str(n)] == content[n * 1000 : n * 1000 + 1000] for n in (3, 4, 6, 7, 8, 9, 10))
+
+
+def test_a_part_that_is_refused_ends_the_sending_of_the_others(here: Host, store: Store, ended, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4_000))
+    measure = here.run(copies.measure(str(path), seconds=5))
+    run = Run(str(tmp_path / "job"), 1, 4_000, 1_000)
+    store.held.clear()
+    urls = [*(store.url(str(number)) for number in range(3)), "http://127.0.0.1:9/"]
+    here.run(copies.send(run, urls, path=measure.path, version=measure.version, seconds=5))
+    found = ended(run)
+
+    assert (found.fate, found.can_go_on()) == (Fate.CUT, True)
+    assert "Failed to connect" in found.text
+    eventually(lambda: f"127.0.0.1:{store.server_port}/" not in _processes())
+    here.run(copies.clear(run.folder, seconds=10))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_more_than_the_file_is_not_taken_for_it(here: Host, store: Store, ended, tmp_path: Path) -> None:
+    store.kept["file"] = bytes(1_500)
+    run, temporary = Run(str(tmp_path / "job"), 1, 1_000, 1_000), tmp_path / "temporary"
+    here.run(copies.fetch(run, store.url("file"), temporary=str(temporary), etag="e", seconds=5))
+
+    assert ended(run, temporary) == Found(Fate.FAILED, text="The object store has sent more than the file")
