@@ -21,7 +21,7 @@ from workers.staging.staging import Place, Staged
 _MB = 1024 * 1024
 _GRACE = 300  # what begins to come before its link expires may still be coming
 _FIRST_LOOK, _LONGEST_LOOK = 0.3, 5.0
-_LOOKS = 10  # in the time gone so far: what a look comes too late is a small share of it
+_LOOKS = 20  # in the time gone so far: what a look comes too late is a small share of it
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _DELETED = "File was deleted from staging area. Start a new upload process"
 

@@ -12,7 +12,7 @@ from schemas.errors import CommandFailed, NotFound
 from tests.hosts.tiny_store import Store
 from tests.real_site import eventually
 from workers import copies
-from workers.copies import Fate, Run
+from workers.copies import Fate, Found, Run
 from workers.host import Host
 
 SIZES = [(0, 0), (5, 5), (3_000_000, 1_000_000), (3_000_001, 1_000_000)]
