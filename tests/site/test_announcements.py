@@ -7,11 +7,8 @@ import pytest
 from schemas.announcements import HEARTBEAT
 from schemas.settings import Storage
 from tests.real_site import Client, Site, eventually
-from tests.site.conftest import Folder
-from tests.site.test_transfers import at, local, names, nothing_is_left, send, staged, store, upload
-from workers.staging.client import Client as Store
-
-__all__ = ["local", "nothing_is_left", "staged", "store"]  # fixtures
+from tests.site.conftest import Folder, ObjectStore
+from tests.site.transfers import at, names, send, upload
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +35,7 @@ def test_the_announcement_alone_wakes_the_task(site: Site, alice: Client, folder
     ready = at(alice, ticket, "111")
     site.supervisor("stop", "housekeeping")  # which polls
     assert ready["task_id"].encode() in awaited(site)
-    send(ready["data"]["msg"]["command"])
+    send(ready)
 
     assert ready["task_id"].encode() not in awaited(site)
     site.supervisor("start", "housekeeping")
@@ -51,7 +48,7 @@ def test_a_file_that_comes_while_the_api_is_away_is_found(site: Site, alice: Cli
     ticket = upload(alice, folder.path, local(b"content"))
     ready = at(alice, ticket, "111")
     site.supervisor("stop", "api")
-    send(ready["data"]["msg"]["command"])
+    send(ready)
     site.supervisor("start", "api")
     eventually(lambda: alice.get("/utilities/whoami").status_code == 200 if _answers(alice) else None, seconds=60)
 
@@ -66,9 +63,9 @@ def _answers(alice: Client) -> bool:
         return False
 
 
-def test_the_heartbeat_is_one_file_and_no_upload(site: Site, store: Store) -> None:
+def test_the_heartbeat_is_one_file_and_no_upload(site: Site, object_store: ObjectStore) -> None:
     storage = Storage.model_validate(site.facts["stores"]["radosgw"])
-    assert [entry.object_name for entry in store.list_objects(storage.bucket, recursive=True)] == [HEARTBEAT]
+    assert [entry.object_name for entry in object_store.list_objects(storage.bucket, recursive=True)] == [HEARTBEAT]
 
 
 @pytest.mark.parametrize("secret", ["", "0" * 40])
@@ -92,6 +89,6 @@ def test_a_false_announcement_is_but_an_early_look(site: Site, alice: Client, fo
         assert alice.post("/storage/announcements", json={"Records": [arrival]}).status_code == 204
         eventually(lambda: ready["task_id"].encode() in awaited(site))
     assert at(alice, ticket, "111")["data"] == ready["data"]
-    send(ready["data"]["msg"]["command"])
+    send(ready)
 
     at(alice, ticket, "114")

@@ -6,7 +6,7 @@ import pwd
 import signal
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +14,13 @@ import pytest
 import requests
 
 from tests.hosts.test_trees import HOSTILE, TOP, member, plant, seen, tar_of
-from tests.real_site import Client, Site, eventually
+from tests.real_site import Client, eventually
 from tests.site.conftest import Folder
-from tests.site.test_transfers import (
-    DOWNLOAD,
-    INVALIDATE,
-    at,
-    local,  # noqa: F401 (a fixture)
-    names,
-    send,
-    staged,  # noqa: F401 (a fixture)
-    store,  # noqa: F401 (a fixture)
-    upload,
-)
+from tests.site.transfers import DOWNLOAD, INVALIDATE, at, send, upload
 
 MB = 1024 * 1024
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-
-
-@pytest.fixture
-def nothing_is_left(site: Site, staged: Callable[[], list[str]], folder: Folder) -> Iterator[None]:  # noqa: F811 (a fixture)
-    """Nothing of this site's tasks stays in the bucket, in the job folders (which other sites may share), or hidden at the target."""
-    redis = site.redis()
-
-    def left() -> set[str]:
-        return {*staged(), *(task for task in names("/home/fcalice/firecrest") if redis.exists(f"task:{task}"))}
-
-    before = left()
-    yield
-    eventually(lambda: left() <= before, seconds=15)
-    assert not [entry for entry in names(folder.path) if entry.startswith(".firecrest")]
 
 
 @pytest.fixture
@@ -86,7 +62,7 @@ def taken(alice: Client, path: str) -> tuple[dict[str, Any], bytes]:
 def brought(alice: Client, target: str, archive: Path, status: str = "114", **more: Any) -> dict[str, Any]:
     """The data of the task of an upload, when it is over."""
     ticket = upload(alice, target, str(archive), directory="true", **more)
-    send(at(alice, ticket, "111")["data"]["msg"]["command"])
+    send(at(alice, ticket, "111"))
     data: dict[str, Any] = at(alice, ticket, status, seconds=60)["data"]
     return data
 
@@ -210,7 +186,7 @@ def test_a_target_that_comes_up_meanwhile_stays_as_it_is(alice: Client, folder: 
     ready = at(alice, ticket, "111")
     folder.folder("new")
     folder.folder("new/mine")
-    send(ready["data"]["msg"]["command"])
+    send(ready)
     failed = at(alice, ticket, "115")["data"]
 
     assert "Directory not empty" in failed["error"]
@@ -236,7 +212,7 @@ def test_a_cancelled_tree_stops_and_leaves_nothing(
     if direction == "up":
         subprocess.run(["tar", "-cf", tmp_path / "new.tar", "-C", folder.path, "tree"], check=True)
         ticket = upload(alice, folder.path, str(tmp_path / "new.tar"), directory="true")
-        send(at(alice, ticket, "111")["data"]["msg"]["command"])
+        send(at(alice, ticket, "111"))
         at(alice, ticket, "113")
     else:
         ticket = download(alice, path)
@@ -252,7 +228,7 @@ def test_a_tree_is_unpacked_again_when_that_was_cut_off(alice: Client, folder: F
     path = tree(fill=lambda path: plant(path, files=5_000))
     subprocess.run(["tar", "-cf", tmp_path / "new.tar", "-C", folder.path, "tree"], check=True)
     ticket = upload(alice, folder.path, str(tmp_path / "new.tar"), directory="true")
-    send(at(alice, ticket, "111")["data"]["msg"]["command"])
+    send(at(alice, ticket, "111"))
     unpacking = f"{folder.path}/.firecrest-{ticket.json()['task_id']}/tree"
     eventually(lambda: Path(unpacking).is_dir(), pause=0.002)
     words = {f"--directory={unpacking}".encode(), unpacking.removesuffix("/tree").encode()}
