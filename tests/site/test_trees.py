@@ -16,7 +16,7 @@ import requests
 from tests.hosts.test_trees import HOSTILE, TOP, member, plant, seen, tar_of
 from tests.real_site import Client, eventually
 from tests.site.conftest import Folder
-from tests.site.transfers import DOWNLOAD, INVALIDATE, at, send, upload
+from tests.site.transfers import DOWNLOAD, INVALIDATE, at, names, send, upload
 
 MB = 1024 * 1024
 
