@@ -155,10 +155,18 @@ cut_off "$(cat code)"
 """
 )
 
-# Several streams at a time send every so many parts. What the descriptor 3 has passed is what has been sent.
+# Several streams at a time send every so many parts. What the descriptor 3 has passed has been sent, and what those have read
+# who feed the streams is on its way.
 _SEND = (
     r"""
-counted() { sed -n 's/^pos:[[:space:]]*//p' "/proc/$$/fdinfo/3"; }
+place() { sed -n 's/^pos:[[:space:]]*//p' "/proc/$1/fdinfo/$2"; }
+counted() {
+  sent=$(place "$$" 3)
+  for feeder in feeder.*; do
+    if read -r pid start <"$feeder" && at=$(place "$pid" 0) && [ "${at:-0}" -gt "$start" ]; then sent=$((sent + at - start)); fi
+  done
+  echo "$sent"
+}
 """
     + BEGIN
     + PARTS
@@ -167,15 +175,18 @@ path=$1 version=$2 streams=4
 [ -r "$path" ] || finish failed "$path cannot be read"
 exec 3<"$path" || exit
 end() { printf '%s\n' "$@" >"ended$stream" && mv -f "ended$stream" ended; kill -s TERM -- "-$$"; exit 1; }
-content() { dd bs=1M iflag=skip_bytes,count_bytes skip="$offset" count="$wanted" if=/dev/fd/3 2>/dev/null; }
+content() {
+  exec sh -c 'echo "$$ $2" >"$1"; exec dd bs=1M iflag=skip_bytes,count_bytes skip="$2" count="$3" if=/dev/fd/3' sh \
+    "$1$stream" "$offset" "$wanted" 2>/dev/null
+}
 unchanged() { [ "$(stat -L -c '%s %i %.Y' - <&3)" = "$version" ] || end failed 'The file has changed while it was read'; }
 pass() { dd iflag=skip_bytes skip="$1" count=0 <&3 2>/dev/null; }
 send() {
   offset=$(($1 * part - part))
   wanted=$(length)
   sed -n "$1s/.*/url = \"&\"/p" requests >"request$stream"
-  content | md5sum >"sum$stream" &
-  content | fetch "request$stream" -T - -H 'Transfer-Encoding:' -H "Content-Length: $wanted" -D "headers$stream" -o "answer$stream"
+  content hashed | md5sum >"sum$stream" &
+  content feeder | fetch "request$stream" -T - -H 'Transfer-Encoding:' -H "Content-Length: $wanted" -D "headers$stream" -o "answer$stream"
   code=$?
   wait $!
   unchanged
