@@ -95,7 +95,9 @@ class Transfer(ABC):
     def make(self) -> Rest | Ended:
         """Go on, if only to the next try."""
         try:
-            return self._conclude() if self.step.cleaning or self.state.verdict else self._proceed()
+            if self.state.verdict:
+                return self._conclude()
+            return self._decide(Status.ERROR, None) if self.step.cleaning else self._proceed()
         except Stopped:
             raise
         except FirecrestError as failure:
@@ -123,7 +125,8 @@ class Transfer(ABC):
 
     def _forget(self) -> None:
         """Remove from the object store what nobody needs, uploads too that were begun by a step that was lost."""
-        if self.state.verdict is None or self.state.verdict[0] is not Status.STAGED_OUT:
+        status, _ = self._verdict()
+        if self.step.cleaning or status is not Status.STAGED_OUT:
             self.staging.delete(self.place)
         if self.in_parts:
             self.staging.abort_all(self.place)
@@ -191,8 +194,10 @@ class Transfer(ABC):
         failures = [failure for failure in map(_failing, (self._clear, self._forget)) if failure]
         if any(map(self._may_go_well_later, failures)):
             return self._later()
-        status, data = self.state.verdict or (Status.ERROR, None)
-        return Ended(status, data)
+        return Ended(*self._verdict())
+
+    def _verdict(self) -> tuple[Status, Any]:
+        return self.state.verdict or (Status.ERROR, None)
 
     def _clear(self) -> None:
         if self.state.begun:
@@ -299,7 +304,7 @@ class Incoming(Transfer):
         if staged.size > self.store.max_file_size * _MB:
             raise SizeLimit
         state.size, state.etag = staged.size, staged.etag
-        state.part_size = state.part_size if "-" in staged.etag else staged.size
+        state.part_size = (state.part_size if "-" in staged.etag else 0) or staged.size
         state.begun = time.time()
         self._tell(Status.STAGED_IN)
 
@@ -389,6 +394,8 @@ class Outgoing(Transfer):
 
     def _start(self, run: Run) -> None:
         state, seconds = self.state, self.store.url_seconds
+        if state.size > self.store.max_file_size * _MB:
+            raise SizeLimit
         if self.in_parts:
             self._begin()
             parts = self.staging.parts_to_send(self.place, state.upload, size=state.size, seconds=seconds, side="systems")

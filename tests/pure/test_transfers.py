@@ -286,3 +286,38 @@ def test_a_cancelled_transfer_is_cleaned_after_until_that_has_failed_for_too_lon
     fetching.state["failing"] = time.time() - 101
 
     assert isinstance(fetching.step(MachineNotAvailable(), cleaning=True), Ended)
+
+
+def test_cleaning_has_its_own_time_however_long_the_transfer_had_failed(fetching: Course) -> None:
+    fetching.state["failing"] = time.time() - 99
+    assert isinstance(fetching.step(MachineNotAvailable(), cleaning=True), Rest)
+
+    assert fetching.state["failing"] > time.time() - 10
+
+
+def test_a_download_that_is_cancelled_when_its_link_is_ready_keeps_no_file() -> None:
+    course = Course(DOWN, Staging(file()))
+    course.step(Measure("/home/ann/file", 7, "7 1 2.3"), None)
+    with pytest.raises(Stopped):
+        course.step(Found(Fate.WHOLE, sums=(MD5,)), Stopped())
+    course.step(None, cleaning=True)
+
+    assert course.staging.deleted
+
+
+def test_a_file_over_the_limit_is_not_sent_even_if_it_would_be_one_part() -> None:
+    course = Course(DOWN, Staging())
+    course.settings = SETTINGS.model_copy(update={"max_file_size": 7})
+    ended = course.step(Measure("/home/ann/file", 7 * 1024 * 1024 + 1, "7 1 2.3"), None)
+
+    assert ended.status is Status.STAGING_OUT_FAILED
+    assert "File exceeds size limit" in ended.data["error"]
+
+
+def test_a_file_that_seems_to_have_come_in_parts_nobody_agreed_on_is_taken_for_one() -> None:
+    course = Course(UP, Staging())
+    course.step(Target("/home/ann/file", "/home/ann/file"))
+    course.staging.held = file(f"{MD5}-3")
+    course.step(None)
+
+    assert course.state["part_size"] == 7
