@@ -129,7 +129,11 @@ come() {
     fi
   done
 }
-[ ! -L "$temporary" ] || finish failed "$temporary is a symbolic link"
+# where others may write, they must not have put something there before
+if [ ! -s made ] || [ -L "$temporary" ] || [ "$(stat -c %i -- "$temporary" 2>/dev/null)" != "$(cat made)" ]; then
+  rm -f -- "$temporary" 2>writing && dd if=/dev/null of="$temporary" conv=excl 2>writing || finish failed "$(head -n 1 writing)"
+  stat -c %i -- "$temporary" >made
+fi
 [ "$(arrived)" -ge "$offset" ] || { offset=0; : >sums; }
 truncate -s "$offset" -- "$temporary" 2>writing || finish failed "$(cat writing)"
 if [ "$size" -gt 0 ]; then
@@ -276,7 +280,7 @@ def started(run: Run, program: str, requests: str, *words: str, seconds: float) 
         "sh",
         run.folder,
         str(run.number),
-        str(len(requests)),
+        str(len(requests.encode())),
         program,
         str(run.size),
         str(max(1, run.part_size)),
