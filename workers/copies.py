@@ -15,6 +15,7 @@ from workers.failures import failure
 from workers.host import Command
 
 _AGAIN = 75
+_MOST = 65536  # bytes of an outcome: what a thousand parts need, whatever users write there
 
 
 class Fate(StrEnum):
@@ -296,7 +297,7 @@ def look(run: Run, *, temporary: str = "", seconds: float) -> Command[Found]:
 
 
 def _found(output: bytes) -> Found:
-    kind, *lines = output.decode(errors="replace").splitlines() or [""]
+    kind, *lines = output[:_MOST].decode(errors="replace").splitlines() or [""]
     fate = Fate(kind)
     if fate is Fate.RUNNING:
         return Found(fate, moved=int(lines[0]) if lines and lines[0].isdigit() else 0)

@@ -294,7 +294,7 @@ def results(folder: str, *, seconds: float) -> Command[Results]:
 
 def _results(output: bytes) -> Results:
     count, _, records = output.decode(errors="replace").partition("\n")
-    return Results(tuple(map(_result, records.split("\0")[:-1])), int(count))
+    return Results(tuple(map(_result, records[:_MOST_BYTES].split("\0")[:-1])), int(count))
 
 
 def _result(record: str) -> FileResult:
