@@ -71,9 +71,11 @@ class Scene:
 class Step(Scene):
     """The scene of one step of a task: how far the task has come, what the last step left, whether only cleaning is left to do.
 
+    `expires` is when the grant does, in Unix seconds: no step comes after that.
     `tell` writes status, data and state before the step is over; it raises Stopped when the task is no longer ours.
     """
 
+    expires: float
     status: Status
     state: dict[str, Any]
     cleaning: bool
@@ -174,7 +176,14 @@ class Workshop:
                 raise Stopped
 
         state = self.states.verified(mine.task_id, standing.state)
-        step = Step(**self._scene(permit), status=standing.status, state=state, cleaning=standing.cleaning, tell=tell)
+        step = Step(
+            **self._scene(permit),
+            expires=permit.grant.expires,
+            status=standing.status,
+            state=state,
+            cleaning=standing.cleaning,
+            tell=tell,
+        )
         found: Rest | Ended = self._perform(operation, parameters, permit, stop, step)
         return found
 

@@ -19,6 +19,7 @@ from workers.staging.checksums import etag
 from workers.staging.staging import Place, Staged
 
 _MB = 1024 * 1024
+_LAST_HOUR = 3600  # of the grant: what has not ended by then is cleaned after while that can be done
 _GRACE = 300  # what begins to come before its link expires may still be coming
 _FIRST_LOOK, _LONGEST_LOOK = 0.3, 5.0
 _LOOKS = 20  # in the time gone so far: what a look comes too late is a small share of it
@@ -97,7 +98,11 @@ class Transfer(ABC):
         try:
             if self.state.verdict:
                 return self._conclude()
-            return self._decide(Status.ERROR, None) if self.step.cleaning else self._proceed()
+            if self.step.cleaning:
+                return self._decide(Status.ERROR, None)
+            if time.time() > self.step.expires - _LAST_HOUR:
+                raise CommandFailed("The transfer has taken too long")
+            return self._proceed()
         except Stopped:
             raise
         except FirecrestError as failure:

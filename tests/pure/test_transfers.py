@@ -77,6 +77,7 @@ class Course:
         self.op, self.staging = op, staging
         self.status, self.state = Status.QUEUED, dict[str, Any]()
         self.told: list[str] = []
+        self.expires = time.time() + 8 * 86400
 
     def step(self, *answers: Any, cleaning: bool = False) -> Rest | Ended:
         scene = {
@@ -86,6 +87,7 @@ class Course:
             "limits": Limits(),
             "blobs": None,
             "staged": Store(self.settings, self.staging),
+            "expires": self.expires,
         }
         step = Step(**scene, status=self.status, state=self.state, cleaning=cleaning, tell=self.tell)
         perform: Callable[..., Rest | Ended] = stage_in if isinstance(self.op, StageIn) else stage_out
@@ -321,3 +323,14 @@ def test_a_file_that_seems_to_have_come_in_parts_nobody_agreed_on_is_taken_for_o
     course.step(None)
 
     assert course.state["part_size"] == 7
+
+
+def test_a_transfer_that_its_grant_would_not_outlive_ends_while_it_can_be_cleaned_after(fetching: Course) -> None:
+    fetching.expires = time.time() + 3590
+    ended = fetching.step(None)
+
+    assert (ended.status, ended.data["error"], fetching.staging.deleted) == (
+        Status.FETCH_FAILED,
+        "The transfer has taken too long",
+        True,
+    )

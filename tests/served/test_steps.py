@@ -243,7 +243,7 @@ def test_a_step_goes_on_only_from_what_a_worker_has_signed(settings: Settings, w
     who = {"task_id": task.task_id, "user": "ann", "system": "here", "operation": op.task(), "parameters": digest(op.parameters())}
     system = settings.system("here")
     assert system
-    permit = Permit(Grant(**who, accepted=0, expires=0, seal=""), "", system)
+    permit = Permit(Grant(**who, accepted=0, expires=2**40, seal=""), "", system)
 
     def step() -> Any:
         return workshop.step(StageIn, op.parameters(), permit, attempt(task), Stop())
