@@ -12,6 +12,7 @@ from schemas.errors import CommandFailed, CopyCutOff, FirecrestError, LinkExpire
 from schemas.task import Status
 from schemas.transfers import Progress, ReadableSource, StageIn, StageOut, Unstage, Writable
 from workers import access, copies
+from workers.compute import job_folder
 from workers.copies import Fate, Found, Measure, Run, Target
 from workers.host import Command, Host
 from workers.performing import Ended, Rest, Scene, Step, performs
@@ -90,7 +91,7 @@ class Transfer(ABC):
         self.status = step.status
         self.store = step.store.settings
         self.staging = step.store.staging
-        self.folder = posixpath.join(step.system.job_root, step.user, "firecrest", step.task_id)
+        self.folder = job_folder(step)
         self.seconds = step.limits.command_timeout
 
     def make(self) -> Rest | Ended:
