@@ -3,7 +3,7 @@
 | part | private | public | kind | used for |
 |---|---|---|---|---|
 | API | api.key | api.pub | Ed25519 | signing grants |
-| worker | worker.key | worker.pub | Ed25519 | signing requests for certificates |
+| worker | worker.key | worker.pub | Ed25519 | signing requests for certificates, and what transfers keep between steps |
 | delegation | delegation.key | delegation.pub | X25519 | opening sealed tokens |
 | delegation | ca.key | ca.pub | Ed25519 | signing SSH user certificates |
 """

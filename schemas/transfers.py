@@ -10,6 +10,7 @@ from schemas.operation import Course, Operation, internal, operation
 
 _UPLOAD = "Failed to upload file"
 _DOWNLOAD = "Failed to download file"
+_LONGEST_PATH = 4096  # bytes, as Linux has it; it is kept in the task several times
 
 
 class Progress(BaseModel):
@@ -46,6 +47,8 @@ class Unstage(Operation):
 def _names_a_file(path: str) -> str:
     if posixpath.basename(path) in ("", ".", ".."):
         raise because("is not the name of a file")
+    if len(path.encode(errors="surrogatepass")) > _LONGEST_PATH:
+        raise because("is too long")
     return path
 
 

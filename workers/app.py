@@ -5,6 +5,7 @@ import socket
 
 from celery import Celery
 from celery.signals import worker_shutdown
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.blobs import Blobs
 from broker.celery import create_celery
@@ -29,6 +30,7 @@ from workers import (  # noqa: F401 (their performers)
 )
 from workers.host import Host
 from workers.housekeeping import keep_house
+from workers.kept_states import KeptStates
 from workers.leases import Leases
 from workers.moving import keep_moving
 from workers.performing import OpenHost, Store, Workshop, serve
@@ -42,7 +44,8 @@ from workers.stopping import Stop
 def create_worker(settings: Settings, open_host: OpenHost | None = None, open_probe: OpenProbe | None = None) -> Celery:
     """The Celery application of a worker; it enters systems over SSH unless told how else."""
     app = create_celery(settings)
-    entrances = Entrances(app, settings)
+    key = signing_key(settings.keys.private, "worker")
+    entrances = Entrances(app, settings, key)
     redis = open_redis(settings, retries=30)
     tasks = Tasks(redis, lifetime=settings.limits.task_seconds)
     storage = settings.storage
@@ -56,6 +59,7 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
         limits=settings.limits,
         find_system=settings.system,
         open_host=open_host or entrances.of_user,
+        states=KeptStates(key),
         store=store,
     )
     serve(app, workshop)
@@ -67,10 +71,10 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
 class Entrances:
     """The ways into systems over SSH, on connections that the worker's threads share."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery, settings: Settings, key: Ed25519PrivateKey) -> None:
         worker = f"{socket.gethostname()}.{os.getpid()}"
         replies = Replies(open_redis(settings, retries=5))
-        self._petitioner = Petitioner(app, replies, signing_key(settings.keys.private, "worker"), worker=worker)
+        self._petitioner = Petitioner(app, replies, key, worker=worker)
         self._pool = SSHPool(settings.limits)
         worker_shutdown.connect(lambda **_: self._pool.close(), weak=False)
 

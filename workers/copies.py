@@ -15,6 +15,7 @@ from workers.failures import failure
 from workers.host import Command
 
 _AGAIN = 75
+_MOST = 65536  # bytes of an outcome: what a thousand parts need, whatever users write there
 
 
 class Fate(StrEnum):
@@ -129,7 +130,11 @@ come() {
     fi
   done
 }
-[ ! -L "$temporary" ] || finish failed "$temporary is a symbolic link"
+# where others may write, they must not have put something there before
+if [ ! -s made ] || [ -L "$temporary" ] || [ "$(stat -c %i -- "$temporary" 2>/dev/null)" != "$(cat made)" ]; then
+  rm -f -- "$temporary" 2>writing && dd if=/dev/null of="$temporary" conv=excl 2>writing || finish failed "$(head -n 1 writing)"
+  stat -c %i -- "$temporary" >made
+fi
 [ "$(arrived)" -ge "$offset" ] || { offset=0; : >sums; }
 truncate -s "$offset" -- "$temporary" 2>writing || finish failed "$(cat writing)"
 if [ "$size" -gt 0 ]; then
@@ -287,7 +292,7 @@ def started(run: Run, program: str, requests: str, *words: str, seconds: float) 
         "sh",
         run.folder,
         str(run.number),
-        str(len(requests)),
+        str(len(requests.encode())),
         program,
         str(run.size),
         str(max(1, run.part_size)),
@@ -303,7 +308,7 @@ def look(run: Run, *, temporary: str = "", seconds: float) -> Command[Found]:
 
 
 def _found(output: bytes) -> Found:
-    kind, *lines = output.decode(errors="replace").splitlines() or [""]
+    kind, *lines = output[:_MOST].decode(errors="replace").splitlines() or [""]
     fate = Fate(kind)
     if fate is Fate.RUNNING:
         return Found(fate, moved=int(lines[0]) if lines and lines[0].isdigit() else 0)

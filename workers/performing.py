@@ -24,6 +24,7 @@ from schemas.settings import Limits, Storage, System
 from schemas.task import Status
 from workers.flights import Flights
 from workers.host import Host
+from workers.kept_states import KeptStates
 from workers.leases import Leases
 from workers.staging.staging import Staging
 from workers.stopping import Stop
@@ -70,9 +71,11 @@ class Scene:
 class Step(Scene):
     """The scene of one step of a task: how far the task has come, what the last step left, whether only cleaning is left to do.
 
+    `expires` is when the grant does, in Unix seconds: no step comes after that.
     `tell` writes status, data and state before the step is over; it raises Stopped when the task is no longer ours.
     """
 
+    expires: float
     status: Status
     state: dict[str, Any]
     cleaning: bool
@@ -140,6 +143,7 @@ class Workshop:
     limits: Limits
     find_system: FindSystem
     open_host: OpenHost
+    states: KeptStates
     store: Store | None = None
     flights: Flights = field(default_factory=Flights)
 
@@ -168,10 +172,18 @@ class Workshop:
         standing = self.tasks.standing(mine.task_id)
 
         def tell(status: Status, data: Any, state: dict[str, Any]) -> None:
-            if not self.tasks.advance(mine, status, data, state=state):
+            if not self.tasks.advance(mine, status, data, state=self.states.signed(mine.task_id, state)):
                 raise Stopped
 
-        step = Step(**self._scene(permit), status=standing.status, state=standing.state, cleaning=standing.cleaning, tell=tell)
+        state = self.states.verified(mine.task_id, standing.state)
+        step = Step(
+            **self._scene(permit),
+            expires=permit.grant.expires,
+            status=standing.status,
+            state=state,
+            cleaning=standing.cleaning,
+            tell=tell,
+        )
         found: Rest | Ended = self._perform(operation, parameters, permit, stop, step)
         return found
 
@@ -309,5 +321,7 @@ class Stepped(Tracked):
             raise
         if isinstance(made, Ended):
             self._end(mine, made.status, made.data, parameters)
-        elif not tasks.rest(mine, made.status, made.data, state=made.state, seconds=made.seconds, topic=made.topic):
+            return
+        state = self.workshop.states.signed(mine.task_id, made.state)
+        if not tasks.rest(mine, made.status, made.data, state=state, seconds=made.seconds, topic=made.topic):
             _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)

@@ -12,6 +12,7 @@ from schemas.errors import CommandFailed, CopyCutOff, FirecrestError, LinkExpire
 from schemas.task import Status
 from schemas.transfers import Progress, ReadableSource, StageIn, StageOut, Unstage, Writable
 from workers import access, copies
+from workers.compute import job_folder
 from workers.copies import Fate, Found, Measure, Run, Target
 from workers.host import Command, Host
 from workers.performing import Ended, Rest, Scene, Step, performs
@@ -19,6 +20,7 @@ from workers.staging.checksums import etag
 from workers.staging.staging import Place, Staged
 
 _MB = 1024 * 1024
+_LAST_HOUR = 3600  # of the grant: what has not ended by then is cleaned after while that can be done
 _GRACE = 300  # what begins to come before its link expires may still be coming
 _FIRST_LOOK, _LONGEST_LOOK = 0.3, 5.0
 _LOOKS = 20  # in the time gone so far: what a look comes too late is a small share of it
@@ -89,13 +91,19 @@ class Transfer(ABC):
         self.status = step.status
         self.store = step.store.settings
         self.staging = step.store.staging
-        self.folder = posixpath.join(step.system.job_root, step.user, "firecrest", step.task_id)
+        self.folder = job_folder(step)
         self.seconds = step.limits.command_timeout
 
     def make(self) -> Rest | Ended:
         """Go on, if only to the next try."""
         try:
-            return self._conclude() if self.step.cleaning or self.state.verdict else self._proceed()
+            if self.state.verdict:
+                return self._conclude()
+            if self.step.cleaning:
+                return self._decide(Status.ERROR, None)
+            if time.time() > self.step.expires - _LAST_HOUR:
+                raise CommandFailed("The transfer has taken too long")
+            return self._proceed()
         except Stopped:
             raise
         except FirecrestError as failure:
@@ -123,7 +131,8 @@ class Transfer(ABC):
 
     def _forget(self) -> None:
         """Remove from the object store what nobody needs, uploads too that were begun by a step that was lost."""
-        if self.state.verdict is None or self.state.verdict[0] is not Status.STAGED_OUT:
+        status, _ = self._verdict()
+        if self.step.cleaning or status is not Status.STAGED_OUT:
             self.staging.delete(self.place)
         if self.in_parts:
             self.staging.abort_all(self.place)
@@ -191,8 +200,10 @@ class Transfer(ABC):
         failures = [failure for failure in map(_failing, (self._clear, self._forget)) if failure]
         if any(map(self._may_go_well_later, failures)):
             return self._later()
-        status, data = self.state.verdict or (Status.ERROR, None)
-        return Ended(status, data)
+        return Ended(*self._verdict())
+
+    def _verdict(self) -> tuple[Status, Any]:
+        return self.state.verdict or (Status.ERROR, None)
 
     def _clear(self) -> None:
         if self.state.begun:
@@ -299,7 +310,7 @@ class Incoming(Transfer):
         if staged.size > self.store.max_file_size * _MB:
             raise SizeLimit
         state.size, state.etag = staged.size, staged.etag
-        state.part_size = state.part_size if "-" in staged.etag else staged.size
+        state.part_size = (state.part_size if "-" in staged.etag else 0) or staged.size
         state.begun = time.time()
         self._tell(Status.STAGED_IN)
 
@@ -389,6 +400,8 @@ class Outgoing(Transfer):
 
     def _start(self, run: Run) -> None:
         state, seconds = self.state, self.store.url_seconds
+        if state.size > self.store.max_file_size * _MB:
+            raise SizeLimit
         if self.in_parts:
             self._begin()
             parts = self.staging.parts_to_send(self.place, state.upload, size=state.size, seconds=seconds, side="systems")

@@ -244,9 +244,15 @@ def resolve(target: str, name: str, *, seconds: float) -> Command[Target]:
     return Command(("sh", "-c", _RESOLVE, "sh", target, name), parse, seconds=seconds, repeatable=True)
 
 
+# Where others may write, they must not have put something there before.
+_PREPARE = r"""
+mkdir -m 700 -- "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; } || mkdir -- "$1"
+"""
+
+
 def prepare(work: str, *, seconds: float) -> Command[None]:
     """Make the directory, beside the target, in which the archive and what is in it are kept."""
-    return command(("mkdir", "-p", "-m", "700", "--", work), seconds=seconds)
+    return command(("sh", "-c", _PREPARE, "sh", work), seconds=seconds)
 
 
 def archive(work: str) -> str:
@@ -288,7 +294,7 @@ def results(folder: str, *, seconds: float) -> Command[Results]:
 
 def _results(output: bytes) -> Results:
     count, _, records = output.decode(errors="replace").partition("\n")
-    return Results(tuple(map(_result, records.split("\0")[:-1])), int(count))
+    return Results(tuple(map(_result, records[:_MOST_BYTES].split("\0")[:-1])), int(count))
 
 
 def _result(record: str) -> FileResult:

@@ -165,7 +165,7 @@ class Transfer(ABC):
         if not self.task_id:
             return "asking" if self.doing else "not begun"
         status, state, cleaning = self.redis.hmget(f"task:{self.task_id}", ["status", "state", "cleaning"])
-        kept, text = json.loads(state or "{}"), (status or b"").decode()
+        kept, text = json.loads(state or "{}").get("state", {}), (status or b"").decode()
         if text in FINAL:
             return "cleaning" if cleaning == b"1" else self.doing or "over"
         if kept.get("verdict"):

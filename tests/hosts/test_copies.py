@@ -139,21 +139,37 @@ def _processes() -> str:
         ("{store}none", "{home}/t", Fate.CUT, False, "The requested URL returned error: 404"),
         ("http://127.0.0.1:9/", "{home}/t", Fate.CUT, True, "Failed to connect"),
         ("{store}file", "{home}/missing/t", Fate.FAILED, False, "No such file or directory"),
-        ("{store}file", "{home}/link", Fate.FAILED, False, "is a symbolic link"),
+        ("{store}file", "{home}", Fate.FAILED, False, "Is a directory"),
     ],
 )
 def test_what_goes_wrong_says_whether_it_may_go_well_later(
     here: Host, store: Store, ended, tmp_path: Path, *, url: str, temporary: str, fate: Fate, goes_on: bool, text: str
 ) -> None:
     store.kept["file"] = b"12345"
-    (tmp_path / "link").symlink_to("elsewhere")
     run = Run(str(tmp_path / "job"), 1, 5, 5)
     here.run(copies.fetch(run, url.format(store=store.url("")), temporary=temporary.format(home=tmp_path), etag="e", seconds=5))
     found = ended(run)
 
     assert (found.fate, found.can_go_on()) == (fate, goes_on)
     assert text in found.text
-    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_nothing_is_written_into_what_others_have_put_where_the_file_is_to_come(
+    here: Host, store: Store, ended, tmp_path: Path, *, link: bool
+) -> None:
+    store.kept["file"] = b"12345"
+    temporary, planted = tmp_path / "temporary", tmp_path / "planted"
+    planted.touch(0o666)
+    if link:
+        temporary.symlink_to(planted)
+    else:
+        temporary.hardlink_to(planted)
+    run = Run(str(tmp_path / "job"), 1, 5, 5)
+    here.run(copies.fetch(run, store.url("file"), temporary=str(temporary), etag="e", seconds=5))
+
+    assert ended(run).fate is Fate.WHOLE
+    assert (temporary.read_bytes(), planted.read_bytes()) == (b"12345", b"")
 
 
 def test_a_full_file_system_is_told(here: Host, store: Store, ended, tmp_path: Path) -> None:

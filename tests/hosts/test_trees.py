@@ -340,6 +340,22 @@ def test_a_hostile_archive_writes_nothing_outside_and_makes_nothing_whole(here: 
     assert [path.name for path in tmp_path.iterdir()] == ["victim"]
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_nothing_is_unpacked_in_a_directory_that_others_have_put_there(here: Host, tmp_path: Path, *, link: bool) -> None:
+    work, planted = tmp_path / "work", tmp_path / "planted"
+    planted.mkdir(0o777)
+    if os.geteuid() != 0 and not link:
+        pytest.skip("giving directories away needs root")
+    if link:
+        work.symlink_to(planted)
+    else:
+        os.chown(planted.rename(work), 65534, 65534)
+
+    with pytest.raises(FirecrestError, match="exists") as failed:
+        here.run(trees.prepare(str(work), seconds=5))
+    assert not failed.value.transient
+
+
 def test_what_went_wrong_with_single_files_is_told(here: Host, unpacked, tmp_path: Path) -> None:
     unpacked(tar_of(TOP, member("top/fine"), member("top/device", tarfile.CHRTYPE)))
     assert told(here, tmp_path / "unpacking").files == (FileResult("top/device", 0, "Neither file, directory nor link"),)

@@ -77,6 +77,7 @@ class Course:
         self.op, self.staging = op, staging
         self.status, self.state = Status.QUEUED, dict[str, Any]()
         self.told: list[str] = []
+        self.expires = time.time() + 8 * 86400
 
     def step(self, *answers: Any, cleaning: bool = False) -> Rest | Ended:
         scene = {
@@ -86,6 +87,7 @@ class Course:
             "limits": Limits(),
             "blobs": None,
             "staged": Store(self.settings, self.staging),
+            "expires": self.expires,
         }
         step = Step(**scene, status=self.status, state=self.state, cleaning=cleaning, tell=self.tell)
         perform: Callable[..., Rest | Ended] = stage_in if isinstance(self.op, StageIn) else stage_out
@@ -286,3 +288,49 @@ def test_a_cancelled_transfer_is_cleaned_after_until_that_has_failed_for_too_lon
     fetching.state["failing"] = time.time() - 101
 
     assert isinstance(fetching.step(MachineNotAvailable(), cleaning=True), Ended)
+
+
+def test_cleaning_has_its_own_time_however_long_the_transfer_had_failed(fetching: Course) -> None:
+    fetching.state["failing"] = time.time() - 99
+    assert isinstance(fetching.step(MachineNotAvailable(), cleaning=True), Rest)
+
+    assert fetching.state["failing"] > time.time() - 10
+
+
+def test_a_download_that_is_cancelled_when_its_link_is_ready_keeps_no_file() -> None:
+    course = Course(DOWN, Staging(file()))
+    course.step(Measure("/home/ann/file", 7, "7 1 2.3"), None)
+    with pytest.raises(Stopped):
+        course.step(Found(Fate.WHOLE, sums=(MD5,)), Stopped())
+    course.step(None, cleaning=True)
+
+    assert course.staging.deleted
+
+
+def test_a_file_over_the_limit_is_not_sent_even_if_it_would_be_one_part() -> None:
+    course = Course(DOWN, Staging())
+    course.settings = SETTINGS.model_copy(update={"max_file_size": 7})
+    ended = course.step(Measure("/home/ann/file", 7 * 1024 * 1024 + 1, "7 1 2.3"), None)
+
+    assert ended.status is Status.STAGING_OUT_FAILED
+    assert "File exceeds size limit" in ended.data["error"]
+
+
+def test_a_file_that_seems_to_have_come_in_parts_nobody_agreed_on_is_taken_for_one() -> None:
+    course = Course(UP, Staging())
+    course.step(Target("/home/ann/file", "/home/ann/file"))
+    course.staging.held = file(f"{MD5}-3")
+    course.step(None)
+
+    assert course.state["part_size"] == 7
+
+
+def test_a_transfer_that_its_grant_would_not_outlive_ends_while_it_can_be_cleaned_after(fetching: Course) -> None:
+    fetching.expires = time.time() + 3590
+    ended = fetching.step(None)
+
+    assert (ended.status, ended.data["error"], fetching.staging.deleted) == (
+        Status.FETCH_FAILED,
+        "The transfer has taken too long",
+        True,
+    )

@@ -7,7 +7,7 @@ from schemas.errors import MachineNotAvailable, StorageNotAvailable
 from schemas.task import Status
 from schemas.transfers import StageIn, StageOut
 from tests.pure.test_transfers import MD5, Course, Staging, file
-from workers.copies import Fate, Found, Target
+from workers.copies import Fate, Found, Run, Target, look
 from workers.performing import Ended, Rest
 from workers.tree_transfers import directory_name
 from workers.trees import FileResult, Results, results
@@ -119,3 +119,11 @@ def test_a_slash_may_end_the_name_of_a_directory_but_of_no_file() -> None:
     for form in ({"sourcePath": "tree/"}, {"sourcePath": "/", "directory": "true"}, {"sourcePath": "..", "directory": "yes"}):
         with pytest.raises(ValidationError, match="is not the name of a file"):
             StageOut.model_validate(form)
+
+
+def test_no_more_is_kept_of_what_users_say_of_their_files_and_copies_than_programs_write() -> None:
+    said = results("/job", seconds=1).parse(b"9\n" + b"2\t1\tf\tname\0" * 10**6)
+    ended = look(Run("/job", 1, 1, 1), seconds=1).parse(b"failed\n" + b"x" * 10**7)
+
+    assert len(said.files) < 10_000
+    assert len(ended.text) < 100_000

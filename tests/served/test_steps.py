@@ -1,14 +1,30 @@
 """Tasks that are done in steps: what a record keeps between them, and what becomes of one that is cancelled or given up."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
+from broker.blobs import Blobs
+from broker.grants import GrantVerifier
+from broker.keys import verifying_key
+from broker.replies import Answers
 from broker.tasks import Attempt, Fate, Standing, Tasks
-from schemas.errors import NotCancellable
+from schemas.errors import CommandFailed, NotCancellable
+from schemas.grant import Grant
+from schemas.operation import digest
+from schemas.settings import Settings, Storage
 from schemas.task import Status, Task
+from schemas.transfers import StageIn
 from tests.real_site import eventually
+from workers.host import LocalHost
+from workers.kept_states import KeptStates
+from workers.leases import Leases
+from workers.performing import Permit, Rest, Store, Workshop
+from workers.staging.s3 import S3Staging
+from workers.stopping import Stop
 
 MESSAGE = {"operation": "storage.StageIn", "parameters": {}, "shown": "{}", "grant": "g"}
 
@@ -196,3 +212,44 @@ def test_what_is_staged_is_needed_by_open_tasks_and_by_downloads(tasks: Tasks) -
         tasks.advance(attempt(task), status, {})
 
     assert tasks.gone({waiting.task_id, ended.task_id, download.task_id, "nothing"}) == {ended.task_id, "nothing"}
+
+
+@pytest.fixture
+def workshop(settings: Settings, redis: Redis, tasks: Tasks) -> Workshop:
+    """One whose object store does not answer."""
+    nowhere = "http://127.0.0.1:9"
+    storage = Storage(private_url=nowhere, public_url=nowhere, access_key="a", secret_key="s")
+    return Workshop(
+        tasks=tasks,
+        blobs=Blobs(redis),
+        answers=Answers(redis),
+        leases=Leases(tasks, 60),
+        verifier=GrantVerifier(verifying_key(settings.keys.public, "api")),
+        limits=settings.limits,
+        find_system=settings.system,
+        open_host=lambda *_: LocalHost(),
+        states=KeptStates(Ed25519PrivateKey.generate()),
+        store=Store(storage, S3Staging(storage)),
+    )
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_step_goes_on_only_from_what_a_worker_has_signed(settings: Settings, workshop: Workshop, *, signed: bool) -> None:
+    task, state = made(workshop.tasks), {"path": "/home/ann/.ssh/authorized_keys", "running": True, "begun": 1, "size": 7}
+    kept: dict[str, Any] = workshop.states.signed(task.task_id, state) if signed else {"state": state}
+    workshop.tasks.accept(attempt(task), lease=60)
+    workshop.tasks.advance(attempt(task), Status.FETCHING, {}, state=kept)
+    op = StageIn(target_path="/tmp", source_path="file")
+    who = {"task_id": task.task_id, "user": "ann", "system": "here", "operation": op.task(), "parameters": digest(op.parameters())}
+    system = settings.system("here")
+    assert system
+    permit = Permit(Grant(**who, accepted=0, expires=2**40, seal=""), "", system)
+
+    def step() -> Any:
+        return workshop.step(StageIn, op.parameters(), permit, attempt(task), Stop())
+
+    if signed:
+        assert isinstance(step(), Rest)
+    else:
+        with pytest.raises(CommandFailed, match="changed"):
+            step()

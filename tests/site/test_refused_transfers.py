@@ -18,6 +18,7 @@ REFUSED = [
     ({"targetPath": "{home}", "sourcePath": "a'b"}, {"error": "'sourcePath' has invalid char"}, {}),
     ({"targetPath": "{home}", "sourcePath": "a\nb"}, {"error": "'sourcePath' has invalid char"}, {}),
     ({"targetPath": "{home}", "sourcePath": "dir/"}, {"error": "'sourcePath' is not the name of a file"}, {}),
+    ({"targetPath": "{home}", "sourcePath": "x" * 4097}, {"error": "'sourcePath' is too long"}, {}),
     ({"targetPath": "{home}", "sourcePath": ".."}, {"error": "'sourcePath' is not the name of a file"}, {}),
     ({"targetPath": "{home}", "sourcePath": "a", "multipart": "true"}, {"error": "'size' not specified"}, {}),
     ({"targetPath": "{home}", "sourcePath": "a", "size": "-1"}, {"error": "'size' is not a whole number"}, {}),
