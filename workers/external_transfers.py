@@ -2,8 +2,9 @@
 
 from schemas.transfers import StageIn, StageOut
 from workers.host import Host
+from workers.incoming import Incoming
+from workers.outgoing import Outgoing
 from workers.performing import Ended, Rest, Step, steps
-from workers.transfers import Incoming, Outgoing
 from workers.tree_transfers import TreeIn, TreeOut
 
 

@@ -11,8 +11,10 @@ from schemas.transfers import StageOut
 from workers import copies, trees
 from workers.copies import Fate, Found, Measure, Run, Target
 from workers.host import Command, Host
+from workers.incoming import Incoming
+from workers.outgoing import Outgoing
 from workers.performing import Ended, Rest, Step
-from workers.transfers import Incoming, Outgoing, Transfer
+from workers.transfers import Transfer
 
 _SUFFIX = ".tar"
 
