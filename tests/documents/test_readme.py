@@ -59,3 +59,4 @@ def test_the_python_session_works(site) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fcalice" in done.stdout
+    assert "\n114\n" in done.stdout
