@@ -102,7 +102,7 @@ class Gateway:
                 message=message,
                 stoppable=op.route.stoppable,
                 steps=op.route.steps,
-                lifetime=lasts,
+                lifetime=max(lasts, self._limits.task_seconds) if lasts else None,
             )
             self._send_first(task, message)
         except _UNREACHABLE as lost:
