@@ -36,6 +36,7 @@ _ENDED = {"114", "115", "117", "118", "400"}
 _CURL = ("curl", "-q", "-g", "-sSf", "--speed-limit", "1", "--speed-time", "30")
 _FLOOR, _AGAIN = "plain `curl`: PUT to the store, then GET to a file", "the same again (A/A)"
 _PUT, _GET = "… of which PUT", "… of which GET"
+_FORM = "the same, with a form in place of the PUT"
 _UP, _UP_PARTS = "up, by `command`: POST to 114", f"up, in parts, {_AT_A_TIME} at a time: POST to 114"
 _CLIENTS, _FETCH = "… of which the client's upload", "… of which upload's end to 114"
 _DOWN, _STAGE, _LINK = "down: POST to the link's last byte", "… of which POST to 117", "… of which `curl` of the link"
@@ -76,11 +77,12 @@ def _contest(ground: _Ground, rounds: int) -> tuple[str, tuple[str, ...]]:
     ways: dict[str, Callable[[_Ground, int], Times]] = {
         _FLOOR: _plain,
         _AGAIN: lambda ground, size: {_AGAIN: _plain(ground, size)[_FLOOR]},
+        _FORM: _plain_form,
         _UP: _by_command,
         _UP_PARTS: _in_parts,
         _DOWN: _down,
     }
-    names = (_FLOOR, _PUT, _GET, _AGAIN, _UP, _CLIENTS, _FETCH, _UP_PARTS, _DOWN, _STAGE, _LINK)
+    names = (_FLOOR, _PUT, _GET, _AGAIN, _FORM, _UP, _CLIENTS, _FETCH, _UP_PARTS, _DOWN, _STAGE, _LINK)
     found = {name: Series() for name in names}
     for _ in range(rounds):
         for name in random.sample(list(ways), len(ways)):
@@ -112,6 +114,18 @@ def _plain(ground: _Ground, size: int) -> Times:
     target.unlink()
     ground.staging.delete(ground.place)
     return {_FLOOR: ended - begun, _PUT: there - begun, _GET: ended - there}
+
+
+def _plain_form(ground: _Ground, size: int) -> Times:
+    """The same with the kind of request that `command` makes, which costs object stores more."""
+    source, target = ground.file(size), ground.system / f"plain-{uuid4().hex}"
+    begun = time.perf_counter()
+    _run(*shlex.split(ground.staging.form(ground.place, str(source), seconds=3600).command))
+    _run(*_CURL, "-o", str(target), ground.staging.download_url(ground.place, seconds=3600, side="systems"))
+    ended = time.perf_counter()
+    target.unlink()
+    ground.staging.delete(ground.place)
+    return {_FORM: ended - begun}
 
 
 def _by_command(ground: _Ground, size: int) -> Times:

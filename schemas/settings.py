@@ -156,7 +156,7 @@ class Engine(Section):
 
     lease_seconds: float = Field(9, gt=0, description="A worker that has not renewed its lease on a task for so long has lost it")
     sweep_seconds: float = Field(2, gt=0, description="Period of the sweep for lost tasks")
-    tick_seconds: float = Field(0.5, gt=0, description="Period of the look for tasks whose next step is due")
+    tick_seconds: float = Field(0.2, gt=0, description="Period of the look for tasks whose next step is due")
     attempts: int = Field(5, ge=1, description="How often a task is tried before it ends with an error")
 
 

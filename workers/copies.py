@@ -121,7 +121,7 @@ come() {
     over=$(cat code 2>/dev/null)
     ready=$(($(arrived) - offset))
     [ "$ready" -lt "$wanted" ] || ready=$wanted
-    if [ "$ready" -gt 0 ]; then
+    if [ "$ready" -eq "$wanted" ] || [ "$ready" -ge 16777216 ] || { [ -n "$over" ] && [ "$ready" -gt 0 ]; }; then
       dd bs=1M iflag=skip_bytes,count_bytes skip="$offset" count="$ready" if="$temporary" 2>/dev/null || return
       offset=$((offset + ready)) wanted=$((wanted - ready))
     else

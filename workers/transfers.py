@@ -21,7 +21,7 @@ from workers.staging.staging import Place
 
 MB = 1024 * 1024
 _LAST_HOUR = 3600  # of the grant: what has not ended by then is cleaned after while that can be done
-_FIRST_LOOK, _LONGEST_LOOK = 0.3, 5.0
+_FIRST_LOOK, _LONGEST_LOOK = 0.2, 5.0
 _LOOKS = 20  # in the time gone so far: what a look comes too late is a small share of it
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
@@ -173,7 +173,9 @@ class Transfer(ABC):
         state = self.state
         if found.moved > state.moved:
             state.moved, state.failing, state.pause = found.moved, 0, _FIRST_PAUSE
-        return self._rest(min(max(_FIRST_LOOK, (time.time() - state.begun) / _LOOKS), _LONGEST_LOOK))
+        gone = max(0.001, time.time() - state.begun)
+        rest = gone * (state.size - state.moved) / state.moved if state.moved else gone
+        return self._rest(min(max(_FIRST_LOOK, rest / 2), max(_FIRST_LOOK, gone / _LOOKS), _LONGEST_LOOK))
 
     def _ended_early(self, found: Found) -> Rest:
         if not found.can_go_on():
