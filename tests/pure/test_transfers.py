@@ -225,15 +225,15 @@ def test_what_may_go_well_later_is_tried_again_with_growing_pauses_until_it_has_
     assert ended.status is Status.FETCH_FAILED
 
 
-def test_a_copy_that_gets_on_is_looked_at_ever_less_often_and_its_failures_are_forgiven(fetching: Course) -> None:
+def test_a_copy_that_gets_on_is_looked_at_ever_less_often_until_it_nears_its_end_and_its_failures_are_forgiven(fetching: Course) -> None:
     fetching.step(Found(Fate.CUT, code=7))
     fetching.step(None)
     rests = []
-    for moved, gone in enumerate((0, 20, 3600), start=1):
+    for moved, gone in ((1, 0), (2, 20), (3, 3600), (7, 3600)):
         fetching.state["begun"] = time.time() - gone
         rests.append(fetching.step(Found(Fate.RUNNING, moved=moved)))
 
-    assert [round(rest.seconds, 1) for rest in rests] == [0.3, 1, 5]  # type: ignore[union-attr]
+    assert [round(rest.seconds, 1) for rest in rests] == [0.2, 1, 5, 0.2]  # type: ignore[union-attr]
     assert (fetching.state["failing"], fetching.state["pause"], fetching.state["run"]) == (0, 1, 2)
     assert rests[-1].data["progress"]["total"] == 7
 

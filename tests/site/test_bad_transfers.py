@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 
+from broker.keys import signing_key
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 from tests.site.test_identity import Issuer, issuer, stranger  # noqa: F401 (fixtures)
@@ -30,6 +31,7 @@ from tests.site.transfers import (
     send_part,
     upload,
 )
+from workers.kept_states import KeptStates
 from workers.staging.client import Client as ObjectStore
 
 pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.stores("radosgw", "swift")]
@@ -202,8 +204,9 @@ def test_parts_that_do_not_make_the_file_are_told(alice: Client, folder: Folder,
 
 def _let_the_link_expire(site: Site, task_id: str) -> None:
     redis, record = site.redis(), f"task:{task_id}"
-    state = json.loads(redis.hget(record, "state") or "{}")
-    redis.hset(record, mapping={"state": json.dumps(state | {"expires": time.time() - 1}), "rest": f"{time.time():.6f}"})
+    states = KeptStates(signing_key(Path(site.facts["keys"]["private"]), "worker"))
+    state = states.verified(task_id, json.loads(redis.hget(record, "state") or "{}")) | {"expires": time.time() - 1}
+    redis.hset(record, mapping={"state": json.dumps(states.signed(task_id, state)), "rest": f"{time.time():.6f}"})
     redis.zadd("tasks:open", {task_id: time.time()})
 
 
