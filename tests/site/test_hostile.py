@@ -19,7 +19,7 @@ import pytest
 
 import api.app  # noqa: F401 (all operations)
 from schemas.operation import OPERATIONS, Course, Operation
-from schemas.task import FINAL_CODES
+from schemas.task import FINAL_CODES, Status
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import make_folder
 from tests.site.hostile_cases import Call, Case, Scenery, hostile, scenery
@@ -176,7 +176,7 @@ def under_way(site: Site, user: str) -> list[str]:
 
 
 def ends(client: Client, task_ids: list[str]) -> dict[str, Any]:
-    """The tasks, once all are final."""
+    """The tasks, once all are final; uploads that wait for their file are cancelled."""
     final: dict[str, Any] = {}
 
     def over() -> bool:
@@ -184,6 +184,8 @@ def ends(client: Client, task_ids: list[str]) -> dict[str, Any]:
         for start in range(0, len(missing), 100):
             tasks = client.get("/tasks", params={"tasks": ",".join(missing[start : start + 100])}).json()["tasks"]
             final.update({task_id: task for task_id, task in tasks.items() if task["status"] in FINAL_CODES})
+            for task_id in (task_id for task_id, task in tasks.items() if task["status"] == Status.FORM_READY):
+                client.delete(f"/tasks/{task_id}")
         return len(final) == len(task_ids)
 
     eventually(over, seconds=240, pause=1)
