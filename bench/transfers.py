@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from requests import Response
 
+from bench.links import limited
 from bench.memory import high_water, set_back, write
 from bench.processes import Programs
 from bench.series import CallFailedError, Series
@@ -26,6 +27,7 @@ from workers.staging import STAGINGS
 from workers.staging.staging import Place, Staging
 
 SMALL, LARGE = 1, 1024  # MB
+LINK = 1000  # Mbit/s, each way
 PROGRAMS = ("api", "worker-1", "worker-2", "housekeeping")
 _MB = 1024 * 1024
 _SECONDS = 600
@@ -36,7 +38,8 @@ _ENDED = {"114", "115", "117", "118", "400"}
 _CURL = ("curl", "-q", "-g", "-sSf", "--speed-limit", "1", "--speed-time", "30")
 _FLOOR, _AGAIN = "plain `curl`: PUT to the store, then GET to a file", "the same again (A/A)"
 _PUT, _GET = "… of which PUT", "… of which GET"
-_FORM = "the same, with a form in place of the PUT"
+_FORM = "plain `curl`: a form to the store, then GET to a file"
+_VERIFIED = "the same by form, then `md5sum` of the file"
 _UP, _UP_PARTS = "up, by `command`: POST to 114", f"up, in parts, {_AT_A_TIME} at a time: POST to 114"
 _CLIENTS, _FETCH = "… of which the client's upload", "… of which upload's end to 114"
 _DOWN, _STAGE, _LINK = "down: POST to the link's last byte", "… of which POST to 117", "… of which `curl` of the link"
@@ -61,7 +64,7 @@ Times = dict[str, float]
 
 
 def transfers(stage: Stage, *, rounds: int) -> list[Part]:
-    """Times of all ways in turn, and the most memory that each program held for a small and for a large file."""
+    """Times of all ways in turn, as fast as the machine goes and over a link, and the most memory held for a small and a large file."""
     with _ground(stage) as ground:
         for size in (SMALL, LARGE):
             write(ground.file(size), size)
@@ -69,8 +72,10 @@ def transfers(stage: Stage, *, rounds: int) -> list[Part]:
             way(ground, SMALL)
         _by_command(ground, LARGE)
         times, failed = _contest(ground, rounds)
+        with limited(stage.site.facts["ports"]["radosgw"], megabits=LINK):
+            linked, failed_too = _contest(ground, rounds)
         peaks = _table_of_peaks(stage, ground)
-    return [Part("transfers", times, failed), Part("transfers-memory", peaks)]
+    return [Part("transfers", times, failed), Part("transfers-link", linked, failed_too), Part("transfers-memory", peaks)]
 
 
 def _contest(ground: _Ground, rounds: int) -> tuple[str, tuple[str, ...]]:
@@ -82,7 +87,7 @@ def _contest(ground: _Ground, rounds: int) -> tuple[str, tuple[str, ...]]:
         _UP_PARTS: _in_parts,
         _DOWN: _down,
     }
-    names = (_FLOOR, _PUT, _GET, _AGAIN, _FORM, _UP, _CLIENTS, _FETCH, _UP_PARTS, _DOWN, _STAGE, _LINK)
+    names = (_FLOOR, _PUT, _GET, _AGAIN, _FORM, _VERIFIED, _UP, _CLIENTS, _FETCH, _UP_PARTS, _DOWN, _STAGE, _LINK)
     found = {name: Series() for name in names}
     for _ in range(rounds):
         for name in random.sample(list(ways), len(ways)):
@@ -123,9 +128,11 @@ def _plain_form(ground: _Ground, size: int) -> Times:
     _run(*shlex.split(ground.staging.form(ground.place, str(source), seconds=3600).command))
     _run(*_CURL, "-o", str(target), ground.staging.download_url(ground.place, seconds=3600, side="systems"))
     ended = time.perf_counter()
+    _run("md5sum", str(target))
+    verified = time.perf_counter()
     target.unlink()
     ground.staging.delete(ground.place)
-    return {_FORM: ended - begun}
+    return {_FORM: ended - begun, _VERIFIED: verified - begun}
 
 
 def _by_command(ground: _Ground, size: int) -> Times:
