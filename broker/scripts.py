@@ -140,27 +140,42 @@ return 1
 """
 )
 
-# Whoever has accepted it may have begun, even if their lease has lapsed since. A step that is under way is asked to stop
-# within a second; what it leaves is cleaned after that.
+# Whoever has accepted it may have begun, even if their lease has lapsed since. A step that is under way comes to its end, or
+# to that of its lease; what it leaves is cleaned after that.
 CANCEL = (
     _NOW
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, status, data, lifetime = unpack(ARGV)
-local before, accepted, stoppable, steps, state, holder = unpack(redis.call('HMGET', task,
-  'status', 'accepted', 'stoppable', 'steps', 'state', 'holder'))
+local before, accepted, stoppable, steps, state, holder, lease = unpack(redis.call('HMGET', task,
+  'status', 'accepted', 'stoppable', 'steps', 'state', 'holder', 'lease'))
 if not before then return 'gone' end
 if final[before] then return 'ended' end
 if accepted ~= '0' and stoppable ~= '1' then return 'started' end
 redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
 redis.call('EXPIRE', task, lifetime)
 if steps == '1' and (accepted ~= '0' or state) then
-  clean_from(task, open, id, now + (holder ~= '' and 2 or 0))
+  clean_from(task, open, id, math.max(now, tonumber(lease)))
+  redis.call('HSET', task, 'leaving', holder)
 else
   redis.call('HDEL', task, 'message')
   redis.call('ZREM', open, id)
 end
 return 'cancelled'
+"""
+)
+
+LEAVE = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local leaving, rest = unpack(redis.call('HMGET', task, 'leaving', 'rest'))
+if leaving ~= ARGV[2] then return 0 end
+redis.call('HDEL', task, 'leaving')
+if (rest or '') == '' then return 0 end
+redis.call('HSET', task, 'rest', text(now))
+redis.call('ZADD', open, text(now), ARGV[1])
+return 1
 """
 )
 
@@ -199,7 +214,7 @@ if (rest or '') ~= '' then
     redis.call('ZADD', open, rest, id)
     return 'held'
   end
-  redis.call('HSET', task, 'rest', '', 'sent', text(now))
+  redis.call('HSET', task, 'rest', '', 'leaving', '', 'sent', text(now))
   redis.call('ZADD', open, text(now + patience), id)
   stop_waiting(task, id)
   return 'rested'

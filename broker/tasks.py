@@ -65,6 +65,7 @@ class Tasks:
         self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
         self._failing, self._reclaim, self._pass = script(scripts.FAILING), script(scripts.RECLAIM), script(scripts.PASSED)
         self._cancel, self._rest, self._wake = script(scripts.CANCEL), script(scripts.REST), script(scripts.WAKE)
+        self._leave = script(scripts.LEAVE)
 
     def create(
         self,
@@ -169,6 +170,10 @@ class Tasks:
         """End a step; the next is due in so many seconds, or when the task is woken from waiting for the topic. False as for `advance`."""
         words: list[Any] = [*_words(attempt), status.value, json.dumps(data), json.dumps(state), seconds, topic]
         return bool(self._rest([_record(attempt.task_id), _OPEN], words))
+
+    def leave(self, attempt: Attempt) -> bool:
+        """State that nothing of a step goes on, if its task was cancelled meanwhile: it is cleaned after now. False if it was not."""
+        return bool(self._leave([_record(attempt.task_id), _OPEN], [attempt.task_id, attempt.holder]))
 
     def standing(self, task_id: str) -> Standing:
         """How far a task has come. Raises UnknownResource."""

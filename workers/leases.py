@@ -20,19 +20,21 @@ class Leases:
     def __init__(self, tasks: Tasks, seconds: float) -> None:
         self.seconds = seconds
         self._tasks = tasks
-        self._held: dict[Attempt, Stop] = {}
+        self._held: dict[Attempt, tuple[Stop, bool]] = {}
         self._lock = threading.Lock()
         self._renewer: threading.Thread | None = None
 
     @contextmanager
-    def held(self, attempt: Attempt, since: float) -> Iterator[Stop]:
+    def held(self, attempt: Attempt, since: float, *, graceful: bool = False) -> Iterator[Stop]:
         """Renew the lease of an attempt, accepted `since` (time.monotonic()), while the block runs.
 
-        What it gives is asked to stop when the lease is lost. It stops by itself when the lease has lapsed:
-        a process that was stopped and wakes must begin nothing, as another may have taken over and be done by then.
+        What it gives is asked to stop when the lease cannot be renewed: at once, or when it has lapsed if that is `graceful`.
+        It stops by itself when the lease has lapsed: a process that was stopped and wakes must begin nothing, as another may
+        have taken over and be done by then.
         """
         self._start()
-        stop = self._held[attempt] = Stop(since + self.seconds)
+        stop = Stop(since + self.seconds)
+        self._held[attempt] = stop, graceful
         try:
             yield stop
         finally:
@@ -47,12 +49,12 @@ class Leases:
     def _renew(self) -> None:
         pause = threading.Event()
         while not pause.wait(min(self.seconds / 3, _LONGEST_PERIOD)):
-            for attempt, stop in tuple(self._held.items()):
+            for attempt, (stop, graceful) in tuple(self._held.items()):
                 asked = time.monotonic()
                 try:
                     if self._tasks.renew(attempt, lease=self.seconds):
                         stop.lapses = asked + self.seconds
-                    else:
+                    elif stop.asked or not graceful:
                         _LOG.warning("lost the lease on task %s", attempt.task_id)
                         self._held.pop(attempt, None)
                         stop.ask()

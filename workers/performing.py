@@ -280,7 +280,7 @@ class Tracked(_Performance):
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
             _LOG.warning("attempt %s of task %s is not due", attempt, mine.task_id)
             raise Ignore
-        with workshop.leases.held(mine, began) as lost:
+        with workshop.leases.held(mine, began, graceful=self.operation.route.steps) as lost:
             self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())
 
     def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
@@ -306,9 +306,15 @@ class Tracked(_Performance):
 
 
 class Stepped(Tracked):
-    """Makes one step at a time, and rests in between."""
+    """Makes one step at a time, and rests in between. A step comes to its end though its task is cancelled, which is cleaned after then."""
 
     def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
+        try:
+            self._make(mine, parameters, permit, stop)
+        finally:
+            self.workshop.tasks.leave(mine)
+
+    def _make(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
         tasks = self.workshop.tasks
         try:
             made = self.workshop.step(self.operation, parameters, permit, mine, stop)

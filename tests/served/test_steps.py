@@ -1,5 +1,8 @@
 """Tasks that are done in steps: what a record keeps between them, and what becomes of one that is cancelled or given up."""
 
+import threading
+import time
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +15,7 @@ from broker.grants import GrantVerifier
 from broker.keys import verifying_key
 from broker.replies import Answers
 from broker.tasks import Attempt, Fate, Standing, Tasks
-from schemas.errors import CommandFailed, NotCancellable
+from schemas.errors import CommandFailed, NotCancellable, Stopped
 from schemas.grant import Grant
 from schemas.operation import digest
 from schemas.settings import Settings, Storage
@@ -161,17 +164,55 @@ def test_cleaning_may_take_several_steps(tasks: Tasks) -> None:
     assert tasks.standing(task.task_id) == Standing(Status.ERROR, {"pause": 2}, cleaning=True)
 
 
-def test_a_step_under_way_when_the_task_is_cancelled_is_told_to_stop_before_it_is_cleaned_after(tasks: Tasks) -> None:
+def cancelled_amid_a_step(tasks: Tasks, *, lease: float) -> Task:
     task = rested(tasks)
     tasks.reclaim(task.task_id, attempts=3)
-    tasks.accept(attempt(task, 2), lease=60)
+    tasks.accept(attempt(task, 2), lease=lease)
     tasks.cancel(task.task_id)
+    return task
+
+
+def test_a_cancelled_task_is_cleaned_after_once_the_step_under_way_is_over(tasks: Tasks) -> None:
+    task = cancelled_amid_a_step(tasks, lease=60)
 
     assert not tasks.renew(attempt(task, 2), lease=60)
     assert not tasks.rest(attempt(task, 2), Status.FETCHING, {}, state={}, seconds=0)
     assert tasks.reclaim(task.task_id, attempts=3) is Fate.HELD
+    assert not tasks.leave(attempt(task, 2, "another"))
+    assert tasks.due() == []
+    assert tasks.leave(attempt(task, 2))
+    assert tasks.due() == [task.task_id]
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.RESTED
+
+
+def test_a_cancelled_task_is_cleaned_after_once_the_lease_of_a_lost_step_has_lapsed(tasks: Tasks) -> None:
+    task = cancelled_amid_a_step(tasks, lease=0.3)
+
+    assert tasks.reclaim(task.task_id, attempts=3) is Fate.HELD
     assert eventually(tasks.due) == [task.task_id]
     assert tasks.reclaim(task.task_id, attempts=3) is Fate.RESTED
+    assert not tasks.leave(attempt(task, 2))
+
+
+def test_a_step_that_was_not_cancelled_leaves_its_task_alone(tasks: Tasks) -> None:
+    task = rested(tasks, seconds=60)
+
+    assert not tasks.leave(attempt(task))
+    assert tasks.due() == []
+
+
+@pytest.mark.parametrize("graceful", [False, True])
+def test_what_runs_is_told_to_stop_when_the_lease_is_lost_or_gracefully_when_it_has_lapsed(tasks: Tasks, *, graceful: bool) -> None:
+    task = rested(tasks)
+    tasks.reclaim(task.task_id, attempts=3)
+    tasks.accept(attempt(task, 2), lease=2)
+    ended = threading.Event()
+
+    with Leases(tasks, 2).held(attempt(task, 2), time.monotonic(), graceful=graceful) as stop, suppress(Stopped), stop.ends(ended.set):
+        tasks.cancel(task.task_id)
+        assert ended.wait(20)
+        lapsed = time.monotonic() >= stop.lapses
+    assert lapsed is graceful
 
 
 def test_a_task_cancelled_before_its_first_step_leaves_nothing_to_clean(tasks: Tasks) -> None:
