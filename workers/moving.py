@@ -23,7 +23,7 @@ from workers.staging.staging import Staging
 _LOG = logging.getLogger(__name__)
 # However many buckets there are, looking into them takes one part of the time in so many; the second where arrivals are announced.
 _LEISURE: Final = 4
-_MUCH_LEISURE: Final = 200
+_MUCH_LEISURE: Final = 500
 _PAGE: Final = 1000
 
 
