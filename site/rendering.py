@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from string import Template
+from uuid import uuid4
 
 from facts import Site
 
@@ -31,7 +32,7 @@ def render(site: Site) -> None:
 def write_config(site: Site, name: str, *, owner: str, mode: int, template: str = "", **more: str) -> None:
     """Write a configuration file from the template of that name, or another, and what the site decided, and `more`."""
     text = Template((TEMPLATES / (template or name)).read_text()).substitute(_values(site), **more)
-    fresh = site.layout.etc / f"{name}.new"
+    fresh = site.layout.etc / f"{name}.{uuid4().hex}"  # programs that are prepared at the same time may share a file
     fresh.touch(mode=0o600)
     fresh.write_text(text)
     shutil.chown(fresh, owner)

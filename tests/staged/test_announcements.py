@@ -173,6 +173,7 @@ def test_uploads_succeed_while_nobody_listens(announcing, listener, user):
 
 
 def test_an_object_store_that_is_to_announce_serves_whether_it_can_or_not(store, announcing, listener, user, caplog):
+    caplog.set_level("WARNING")
     staging = announcing()
     for name in ("one", "two"):
         place = staging.incoming(f"{user}{name}", uuid4().hex, "x")
