@@ -178,7 +178,9 @@ class Centre:
 
 
 def _programs(site: Site) -> list[Program]:
-    return [*_servers(site), *swift_cluster.programs(site), *gateway.programs(site), *gateway.programs_on_swift(site)]
+    """All that can run on this machine."""
+    on_swift = (*swift_cluster.programs(site), *gateway.programs_on_swift(site)) if swift_cluster.installed() else ()
+    return [*_servers(site), *gateway.programs(site), *on_swift]
 
 
 def _servers(site: Site) -> list[Program]:

@@ -25,6 +25,11 @@ for path, port in json.loads(sys.argv[1]).items():
 """
 
 
+def installed() -> bool:
+    """Whether Debian's packages are there, which only the tests need."""
+    return all(Path("/usr/bin", name).exists() for name in ("memcached", *(f"swift-{kind}-server" for kind in (*SERVERS, "proxy"))))
+
+
 def programs(site: Site) -> list[Program]:
     """Memcached, the account, container and object servers, and the proxy before them."""
     return [_memcached(site), *(_server(site, kind) for kind in SERVERS), _proxy(site)]
