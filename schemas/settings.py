@@ -111,7 +111,9 @@ class Storage(Section):
     notifications_secret: str = Field("", description="Random text by which the API knows announcements as the object store's")
     heartbeat_seconds: float = Field(5, gt=0, description="Period of the file that shows whether announcements come through")
     unannounced_seconds: float = Field(
-        30, gt=0, description="Least period of the look for files whose announcement was lost; it takes at most a 500th of the time"
+        30,
+        gt=0,
+        description="Least period of the look for files whose announcement was lost; it takes a 500th of the time at most, or comes every two minutes",
     )
     doubt_seconds: float = Field(
         0, ge=0, description="Seconds after which an awaited file is asked for by its name, for listings that lag (Swift's); never when 0"

@@ -24,13 +24,14 @@ _LOG = logging.getLogger(__name__)
 # However many buckets there are, looking into them takes one part of the time in so many; the second where arrivals are announced.
 _LEISURE: Final = 4
 _MUCH_LEISURE: Final = 500
+_LONGEST_LEISURE: Final = 120  # seconds, unless that is too short even for _LEISURE
 _PAGE: Final = 1000
 
 
 class Ticker:
     """Calls a function every `period` seconds, in one process at a time: the lock in Redis passes on when its holder is gone.
 
-    After a call the thread pauses for `leisure` times as long as that took, if this is more.
+    After a call the thread pauses for `leisure` times as long as that took, if this is more, but hardly ever longer than two minutes.
     """
 
     def __init__(self, redis: Redis, name: str, function: Callable[[], None], *, period: float, leisure: float = 0) -> None:
@@ -61,7 +62,8 @@ class Ticker:
     def _tick(self) -> float:
         began = time.monotonic()
         self._function()
-        pause = self._leisure * (time.monotonic() - began)
+        took = time.monotonic() - began
+        pause = max(min(self._leisure, _LEISURE) * took, min(self._leisure * took, _LONGEST_LEISURE))
         if pause > self._period:
             self._redis.pexpire(self._name, int(1000 * pause + 6000 * self._period))
         return max(self._period, pause)
