@@ -169,11 +169,8 @@ LEAVE = (
     _NOW
     + """
 local task, open = KEYS[1], KEYS[2]
-local leaving, rest = unpack(redis.call('HMGET', task, 'leaving', 'rest'))
-if leaving ~= ARGV[2] then return 0 end
-redis.call('HDEL', task, 'leaving')
-if (rest or '') == '' then return 0 end
-redis.call('HSET', task, 'rest', text(now))
+if redis.call('HGET', task, 'leaving') ~= ARGV[2] then return 0 end
+redis.call('HSET', task, 'leaving', '', 'rest', text(now))
 redis.call('ZADD', open, text(now), ARGV[1])
 return 1
 """

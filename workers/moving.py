@@ -28,10 +28,15 @@ _LONGEST_LEISURE: Final = 120  # seconds, unless that is too short even for _LEI
 _PAGE: Final = 1000
 
 
+def idle(took: float, *, leisure: float) -> float:
+    """Seconds to pause after what took so many: `leisure` times as long, but hardly ever longer than two minutes."""
+    return max(min(leisure, _LEISURE) * took, min(leisure * took, _LONGEST_LEISURE))
+
+
 class Ticker:
     """Calls a function every `period` seconds, in one process at a time: the lock in Redis passes on when its holder is gone.
 
-    After a call the thread pauses for `leisure` times as long as that took, if this is more, but hardly ever longer than two minutes.
+    After a call the thread pauses as `idle` says, if this is more.
     """
 
     def __init__(self, redis: Redis, name: str, function: Callable[[], None], *, period: float, leisure: float = 0) -> None:
@@ -62,8 +67,7 @@ class Ticker:
     def _tick(self) -> float:
         began = time.monotonic()
         self._function()
-        took = time.monotonic() - began
-        pause = max(min(self._leisure, _LEISURE) * took, min(self._leisure * took, _LONGEST_LEISURE))
+        pause = idle(time.monotonic() - began, leisure=self._leisure)
         if pause > self._period:
             self._redis.pexpire(self._name, int(1000 * pause + 6000 * self._period))
         return max(self._period, pause)

@@ -19,7 +19,7 @@ from schemas.settings import Settings, Storage
 from schemas.task import Status
 from tests.real_site import eventually
 from workers.housekeeping import Sweeper
-from workers.moving import Arrivals, Ticker, arrival_tickers
+from workers.moving import Arrivals, Ticker, arrival_tickers, idle
 from workers.staging.staging import Place, Staged
 
 STORE = {
@@ -238,3 +238,10 @@ def test_of_two_tickers_one_ticks_and_the_other_takes_over(redis: Redis) -> None
     eventually(lambda: len(set(ticked)) == 2)
     for ticker in tickers:
         ticker.stop()
+
+
+@pytest.mark.parametrize(
+    ("took", "leisure", "seconds"), [(0.1, 0, 0), (0.1, 4, 0.4), (60, 4, 240), (0.1, 500, 50), (2, 500, 120), (100, 500, 400)]
+)
+def test_a_look_takes_a_small_share_of_the_time_but_is_not_put_off_for_long(took: float, leisure: float, seconds: float) -> None:
+    assert idle(took, leisure=leisure) == pytest.approx(seconds)

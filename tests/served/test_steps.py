@@ -201,14 +201,16 @@ def test_a_step_that_was_not_cancelled_leaves_its_task_alone(tasks: Tasks) -> No
     assert tasks.due() == []
 
 
-@pytest.mark.parametrize("graceful", [False, True])
-def test_what_runs_is_told_to_stop_when_the_lease_is_lost_or_gracefully_when_it_has_lapsed(tasks: Tasks, *, graceful: bool) -> None:
+@pytest.mark.parametrize(("graceful", "lease"), [(False, 60), (True, 2)])
+def test_what_runs_is_told_to_stop_when_the_lease_is_lost_or_gracefully_when_it_has_lapsed(
+    tasks: Tasks, *, graceful: bool, lease: float
+) -> None:
     task = rested(tasks)
     tasks.reclaim(task.task_id, attempts=3)
-    tasks.accept(attempt(task, 2), lease=2)
+    tasks.accept(attempt(task, 2), lease=lease)
     ended = threading.Event()
 
-    with Leases(tasks, 2).held(attempt(task, 2), time.monotonic(), graceful=graceful) as stop, suppress(Stopped), stop.ends(ended.set):
+    with Leases(tasks, lease).held(attempt(task, 2), time.monotonic(), graceful=graceful) as stop, suppress(Stopped), stop.ends(ended.set):
         tasks.cancel(task.task_id)
         assert ended.wait(20)
         lapsed = time.monotonic() >= stop.lapses
