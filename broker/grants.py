@@ -10,6 +10,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 from pydantic import ValidationError
 
+from broker.compact import strictly_written
 from schemas.grant import Grant, GrantError
 from schemas.operation import Operation, digest
 
@@ -47,6 +48,8 @@ class GrantVerifier:
 
     def verify(self, text: str) -> Grant:
         """What the API stated, whether or not its time is over; raises GrantError when it did not state this."""
+        if not strictly_written(text):
+            raise GrantError("not a grant of this API: it is not strictly written")
         try:
             return Grant.model_validate(jwt.decode(text, self._key, algorithms=[_ALGORITHM]))
         except (jwt.InvalidTokenError, ValidationError, ValueError, TypeError) as wrong:

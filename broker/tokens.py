@@ -11,6 +11,7 @@ from typing import Any
 
 import jwt
 
+from broker.compact import strictly_written
 from schemas.errors import ServiceUnavailable, Unauthorized
 from schemas.settings import Issuer
 
@@ -69,6 +70,8 @@ class TokenVerifier:
 
         Raises Unauthorized in the words of the contract, or ServiceUnavailable.
         """
+        if not strictly_written(token):
+            raise _refused(_GENERAL)
         issuer, keys = self._issuer(token)
         claims = self._claims(token, issuer, keys)
         _check_times(claims, time.time() if moment is None else moment)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
 from broker.celery import create_celery
+from broker.compact import strictly_written
 from broker.configuration import open_redis
 from broker.grants import GrantVerifier, unseal
 from broker.keys import opening_key, signing_key, verifying_key
@@ -75,6 +76,8 @@ class Delegation:
         return certificate
 
     def _read(self, petition: str) -> Petition:
+        if not strictly_written(petition):
+            raise GrantError("not a petition of an enrolled worker: it is not strictly written")
         try:
             wanted = Petition.model_validate(jwt.decode(petition, self.worker, algorithms=[ALGORITHM]))
         except (jwt.InvalidTokenError, ValidationError, ValueError, TypeError) as wrong:
