@@ -8,7 +8,6 @@ from broker.configuration import open_redis, read_settings
 from broker.gateway import Gateway
 from broker.grants import GrantSigner
 from broker.health import Health
-from broker.keys import sealing_key, signing_key
 from broker.replies import Replies
 from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
@@ -20,7 +19,7 @@ _gateway = Gateway(
     tasks=Tasks(_redis, lifetime=_settings.limits.task_seconds),
     blobs=Blobs(_redis),
     replies=Replies(_redis),
-    signer=GrantSigner(signing_key(_settings.keys.private, "api"), sealing_key(_settings.keys.public)),
+    signer=GrantSigner.of(_settings.keys),
     limits=_settings.limits,
     storage=_settings.storage,
 )

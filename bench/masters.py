@@ -15,7 +15,8 @@ from bench.series import CallFailedError
 from broker.keys import signing_key
 from schemas.settings import System
 from tests.real_site import Site
-from workers.certificates import new_serial, sign
+from workers.authorities import KeyAuthority
+from workers.certificates import Statement, new_serial, sign
 
 # Below MaxSessions 10, since sshd frees a session a moment after its client has gone.
 SESSIONS = 7
@@ -66,8 +67,8 @@ def masters(site: Site, system: System, user: str, *, count: int) -> Iterator[li
 
 def certificate(site: Site, public_line: str, user: str) -> str:
     """A certificate of the site's CA, good for five minutes, for a public key."""
-    ca = signing_key(Path(site.facts["keys"]["private"]), "ca")
-    return sign(ca, public_key=public_line, user=user, key_id=f"bench {user}", serial=new_serial(), seconds=300)
+    ca = KeyAuthority(signing_key(Path(site.facts["keys"]["private"]), "ca"))
+    return sign(ca, Statement(public_line, user, f"bench {user}", new_serial(), 300))
 
 
 def _credentials(folder: Path, site: Site, system: System, user: str) -> None:

@@ -2,6 +2,9 @@
 
 import time
 from base64 import b64decode, b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -11,8 +14,11 @@ from nacl.public import PrivateKey, PublicKey, SealedBox
 from pydantic import ValidationError
 
 from broker.compact import strictly_written
+from broker.key_rings import Enrolled, KeyRing, Watched
+from broker.keys import key_id, sealing_key, signing_key
 from schemas.grant import Grant, GrantError
 from schemas.operation import Operation, digest
+from schemas.settings import Keys
 
 _ALGORITHM = "EdDSA"
 
@@ -21,8 +27,18 @@ class GrantSigner:
     """The API's side: states what a caller asked for."""
 
     def __init__(self, key: Ed25519PrivateKey, seal: X25519PublicKey) -> None:
-        self._key = key
-        self._box = SealedBox(PublicKey(seal.public_bytes_raw()))
+        """One whose keys never change."""
+        self._key: Callable[[], Ed25519PrivateKey] = lambda: key
+        self._seal: Callable[[], X25519PublicKey] = lambda: seal
+
+    @classmethod
+    def of(cls, keys: Keys) -> "GrantSigner":
+        """The deployment's, with the keys that its folders hold at the time; raises KeyFileError."""
+        key = Watched(keys.private, lambda: signing_key(keys.private, "api"))
+        seal = Watched(keys.public, lambda: sealing_key(keys.public))
+        signer = cls(key.now(), seal.now())
+        signer._key, signer._seal = key.now, seal.now
+        return signer
 
     def grant(self, op: Operation, *, task_id: str, user: str, system: str, token: str, seconds: float) -> str:
         """A grant for one call, good for `seconds` from now, as a JWT."""
@@ -35,31 +51,49 @@ class GrantSigner:
             parameters=digest(op.parameters()),
             accepted=accepted,
             expires=accepted + int(seconds) + 1,
-            seal=b64encode(self._box.encrypt(token.encode())).decode(),
+            seal=b64encode(SealedBox(PublicKey(self._seal().public_bytes_raw())).encrypt(token.encode())).decode(),
         )
-        return jwt.encode(statement.model_dump(), self._key, algorithm=_ALGORITHM)
+        return sign_claims(statement.model_dump(), self._key())
 
 
 class GrantVerifier:
     """The side of workers and delegation."""
 
-    def __init__(self, key: Ed25519PublicKey) -> None:
-        self._key = key
+    def __init__(self, *keys: Ed25519PublicKey, ring: KeyRing | None = None) -> None:
+        self._ring = ring or KeyRing(*keys)
+
+    @classmethod
+    def of(cls, keys: Keys) -> "GrantVerifier":
+        """The deployment's, by the keys that its folder holds at the time; raises KeyFileError."""
+        return cls(ring=KeyRing.of(keys.public, "api"))
 
     def verify(self, text: str) -> Grant:
         """What the API stated, whether or not its time is over; raises GrantError when it did not state this."""
-        if not strictly_written(text):
-            raise GrantError("not a grant of this API: it is not strictly written")
         try:
-            return Grant.model_validate(jwt.decode(text, self._key, algorithms=[_ALGORITHM]))
-        except (jwt.InvalidTokenError, ValidationError, ValueError, TypeError) as wrong:
+            return Grant.model_validate(verified_claims(text, self._ring)[0])
+        except (jwt.PyJWTError, ValidationError, ValueError, TypeError, RecursionError) as wrong:
             raise GrantError(f"not a grant of this API: {wrong}") from None
 
 
-def unseal(grant: Grant, key: X25519PrivateKey) -> str:
-    """The caller's token inside the grant; raises GrantError."""
-    box = SealedBox(PrivateKey(key.private_bytes_raw()))
+def sign_claims(claims: dict[str, Any], key: Ed25519PrivateKey) -> str:
+    """A JWT whose header names the key that signed it."""
+    return jwt.encode(claims, key, algorithm=_ALGORITHM, headers={"kid": key_id(key.public_key())})
+
+
+def verified_claims(text: str, ring: KeyRing) -> tuple[dict[str, Any], Enrolled]:
+    """What a JWT states, and who signed it; raises jwt.InvalidTokenError for one that no key of the ring has signed."""
+    if not strictly_written(text):
+        raise jwt.InvalidTokenError("not strictly written")
     try:
-        return box.decrypt(b64decode(grant.seal, validate=True)).decode()
-    except (CryptoError, ValueError):
-        raise GrantError("the token in the grant was not sealed for this delegation") from None
+        signer = ring.named(jwt.get_unverified_header(text)["kid"])
+    except KeyError:
+        raise jwt.InvalidTokenError("signed with a key that is not known") from None
+    return jwt.decode(text, signer.key, algorithms=[_ALGORITHM]), signer
+
+
+def unseal(grant: Grant, *keys: X25519PrivateKey) -> str:
+    """The caller's token inside the grant, which was sealed to one of the keys; raises GrantError."""
+    for key in keys:
+        with suppress(CryptoError, ValueError):
+            return SealedBox(PrivateKey(key.private_bytes_raw())).decrypt(b64decode(grant.seal, validate=True)).decode()
+    raise GrantError("the token in the grant was not sealed for this delegation")

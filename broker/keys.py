@@ -1,17 +1,23 @@
-"""The keys of the parts, each in a file of its own: `python -m broker.keys PRIVATE PUBLIC` makes those that are missing.
+"""The keys of the parts, each in a file of its own.
 
 | part | private | public | kind | used for |
 |---|---|---|---|---|
 | API | api.key | api.pub | Ed25519 | signing grants |
-| worker | worker.key | worker.pub | Ed25519 | signing requests for certificates, and what transfers keep between steps |
+| worker | worker.key | worker.pub, worker-NAME.pub | Ed25519 | signing requests for certificates, and what transfers keep between steps |
 | delegation | delegation.key | delegation.pub | X25519 | opening sealed tokens |
 | delegation | ca.key | ca.pub | Ed25519 | signing SSH user certificates |
+
+Beside each, while it is rotated, the one that comes (`api.next.key`, `api.next.pub`) or the one that goes (`api.former.pub`).
 """
 
+import hashlib
+import json
 import os
-import sys
-from collections.abc import Callable
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -26,25 +32,34 @@ from cryptography.hazmat.primitives.serialization import (
 
 Private = Ed25519PrivateKey | X25519PrivateKey
 
-_PARTS: dict[str, Callable[[], Private]] = {
+PARTS: Final[dict[str, Callable[[], Private]]] = {
     "api": Ed25519PrivateKey.generate,
     "worker": Ed25519PrivateKey.generate,
     "delegation": X25519PrivateKey.generate,
     "ca": Ed25519PrivateKey.generate,
 }
+NEXT: Final = ".next"
+FORMER: Final = ".former"
+_NAME: Final = "[a-z0-9][a-z0-9_-]{0,62}"
 
 
 class KeyFileError(Exception):
     """A key file is missing, readable by others, or of another kind."""
 
 
-def make_missing(private: Path, public: Path) -> None:
-    """Make the key pairs that are not there yet, in folders that are made too."""
-    private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    public.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for part, generate in _PARTS.items():
-        if not (private / f"{part}.key").exists():
-            _write(part, generate(), private=private, public=public)
+def key_id(key: Ed25519PublicKey) -> str:
+    """The name by which a signature says whose it is: the thumbprint of RFC 7638."""
+    jwk = {"crv": "Ed25519", "kty": "OKP", "x": _base64(key.public_bytes_raw())}
+    return _base64(hashlib.sha256(json.dumps(jwk, separators=(",", ":")).encode()).digest())
+
+
+def key_names(folder: Path, part: str) -> Iterator[tuple[str, str]]:
+    """The files of the public keys of a part, without `.pub`, each with the name of the holder: `worker-login1.next` is login1's."""
+    name = f"(?:-({_NAME}))?" if part == "worker" else "()"
+    pattern = re.compile(rf"{part}{name}(?:\.next|\.former)?\.pub")
+    for path in sorted(folder.glob(f"{part}*.pub")):
+        if match := pattern.fullmatch(path.name):
+            yield path.name.removesuffix(".pub"), match[1] or part
 
 
 def signing_key(folder: Path, part: str) -> Ed25519PrivateKey:
@@ -63,12 +78,18 @@ def verifying_key(folder: Path, part: str) -> Ed25519PublicKey:
     return key
 
 
-def opening_key(folder: Path) -> X25519PrivateKey:
+def opening_key(folder: Path, standing: str = "") -> X25519PrivateKey:
     """The private key that opens sealed tokens; raises KeyFileError."""
-    key = load_pem_private_key(_secret(folder / "delegation.key"), password=None)
+    key = load_pem_private_key(_secret(folder / f"delegation{standing}.key"), password=None)
     if not isinstance(key, X25519PrivateKey):
-        raise KeyFileError("delegation.key is not an X25519 key")
+        raise KeyFileError(f"delegation{standing}.key is not an X25519 key")
     return key
+
+
+def opening_keys(folder: Path) -> list[X25519PrivateKey]:
+    """All private keys that open sealed tokens: the one in use first, the one that comes or goes after it; raises KeyFileError."""
+    others = [standing for standing in (NEXT, FORMER) if (folder / f"delegation{standing}.key").exists()]
+    return [opening_key(folder, standing) for standing in ("", *others)]
 
 
 def sealing_key(folder: Path) -> X25519PublicKey:
@@ -79,22 +100,36 @@ def sealing_key(folder: Path) -> X25519PublicKey:
     return key
 
 
-def _write(part: str, key: Private, *, private: Path, public: Path) -> None:
+def write_pair(part: str, key: Private, *, private: Path, public: Path, standing: str = "") -> None:
+    """Write a new key pair: the public half first, so that a private half is never without it."""
+    _write(public / f"{part}{standing}.pub", shown(part, key), mode=0o644)
+    _write(private / f"{part}{standing}.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+
+
+def shown(part: str, key: Private) -> bytes:
+    """The public half as its readers want it: sshd as a line, the rest as PEM."""
     if part == "ca":
-        shown = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" firecrest-user-ca\n"
-    else:
-        shown = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (public / f"{part}.pub").write_bytes(shown)
-    hidden = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    descriptor = os.open(private / f"{part}.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(hidden)
+        return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" firecrest-user-ca\n"
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _write(path: Path, text: bytes, *, mode: int) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _secret(path: Path) -> bytes:
     text = _text(path)
-    if path.stat().st_mode & 0o077:
-        raise KeyFileError(f"{path} can be read by others")
+    stat = path.stat()
+    if stat.st_mode & 0o077 or stat.st_uid not in (0, os.geteuid()):
+        raise KeyFileError(f"{path} can be read by others, or is somebody else's")
     return text
 
 
@@ -105,5 +140,16 @@ def _text(path: Path) -> bytes:
         raise KeyFileError(f"{path} is missing") from None
 
 
+def make_missing(private: Path, public: Path) -> None:
+    """Make the key pairs that are not there yet, in folders that are made too."""
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    public.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for part, generate in PARTS.items():
+        if not (private / f"{part}.key").exists():
+            write_pair(part, generate(), private=private, public=public)
+
+
 if __name__ == "__main__":
+    import sys
+
     make_missing(Path(sys.argv[1]), Path(sys.argv[2]))

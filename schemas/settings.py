@@ -8,6 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # the S3 API is at the root of a server
 _ENDPOINT = "^https?://[^/?#@]+/?$"
 _LEAST_SECRET = 16
+# Of Debian and the RHEL family, and of what runs on an HPC system.
+SYSTEM_ACCOUNTS = (
+    *("root", "toor", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup"),
+    *("list", "irc", "gnats", "nobody", "_*", "systemd-*", "adm", "shutdown", "halt", "operator", "ftp", "dbus", "messagebus"),
+    *("polkitd", "sshd", "tss", "sssd", "chrony", "ntp", "rpc", "rpcuser", "nfsnobody", "statd", "postfix", "dnsmasq", "avahi"),
+    *("apache", "nginx", "mysql", "postgres", "redis", "ldap", "slapd", "munge", "slurm", "sgeadmin", "ceph", "libvirt", "qemu"),
+    *("pcp", "nagios", "prometheus"),
+)
 
 
 class Section(BaseModel):
@@ -176,11 +184,27 @@ class Probes(Section):
     storage_timeout: float = Field(3, gt=0, description="How long the object store may be silent; it is asked once more")
 
 
+class EnrolledWorker(Section):
+    """A worker that certificates are given to: its key is `worker.pub`, if its name is `worker`, or `worker-<name>.pub`."""
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$", description="Its name")
+    source_addresses: tuple[str, ...] = Field((), description="Addresses (CIDR) of it; those of `delegation.source_addresses` when empty")
+
+
 class Delegation(Section):
     """Who may be given a certificate."""
 
     source_addresses: tuple[str, ...] = Field((), description="Addresses (CIDR) that certificates may be used from; any when empty")
-    denied_users: tuple[str, ...] = Field(("root", "daemon", "bin", "sys", "nobody"), description="Users never let in")
+    workers: tuple[EnrolledWorker, ...] = Field((), description="The workers that are answered; all whose public keys are there when empty")
+    denied_users: tuple[str, ...] = Field(
+        SYSTEM_ACCOUNTS, description="Users never let in, by name or pattern (`*`, `?`); `root` never is, whatever this says"
+    )
+    minimum_uid: int = Field(
+        0,
+        ge=0,
+        description="Users of a lower uid, or unknown to the delegation's host, are not let in; not looked up when 0",
+    )
+    certificates_per_minute: int = Field(600, ge=1, description="Certificates that a user may be given in a minute by a delegation process")
 
 
 class Settings(Section):

@@ -5,14 +5,14 @@ import socket
 
 from celery import Celery
 from celery.signals import worker_shutdown
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.blobs import Blobs
 from broker.celery import create_celery
 from broker.configuration import open_redis
 from broker.grants import GrantVerifier
 from broker.health import Health
-from broker.keys import signing_key, verifying_key
+from broker.key_rings import Watched
+from broker.keys import signing_key
 from broker.replies import Answers, Replies
 from broker.tasks import Tasks
 from schemas.grant import Grant
@@ -44,8 +44,7 @@ from workers.stopping import Stop
 def create_worker(settings: Settings, open_host: OpenHost | None = None, open_probe: OpenProbe | None = None) -> Celery:
     """The Celery application of a worker; it enters systems over SSH unless told how else."""
     app = create_celery(settings)
-    key = signing_key(settings.keys.private, "worker")
-    entrances = Entrances(app, settings, key)
+    entrances = Entrances(app, settings)
     redis = open_redis(settings, retries=30)
     tasks = Tasks(redis, lifetime=settings.limits.task_seconds)
     storage = settings.storage
@@ -55,11 +54,11 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
         blobs=Blobs(redis),
         answers=Answers(redis),
         leases=Leases(tasks, settings.engine.lease_seconds),
-        verifier=GrantVerifier(verifying_key(settings.keys.public, "api")),
+        verifier=GrantVerifier.of(settings.keys),
         limits=settings.limits,
         find_system=settings.system,
         open_host=open_host or entrances.of_user,
-        states=KeptStates(key),
+        states=KeptStates.of(settings.keys),
         store=store,
     )
     serve(app, workshop)
@@ -71,10 +70,11 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
 class Entrances:
     """The ways into systems over SSH, on connections that the worker's threads share."""
 
-    def __init__(self, app: Celery, settings: Settings, key: Ed25519PrivateKey) -> None:
+    def __init__(self, app: Celery, settings: Settings) -> None:
         worker = f"{socket.gethostname()}.{os.getpid()}"
         replies = Replies(open_redis(settings, retries=5))
-        self._petitioner = Petitioner(app, replies, key, worker=worker)
+        key = Watched(settings.keys.private, lambda: signing_key(settings.keys.private, "worker"))
+        self._petitioner = Petitioner(app, replies, key.now, worker=worker)
         self._pool = SSHPool(settings.limits)
         worker_shutdown.connect(lambda **_: self._pool.close(), weak=False)
 

@@ -6,11 +6,13 @@ import ipaddress
 import re
 import secrets
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import paramiko
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -18,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     SSHCertificate,
-    SSHCertificateBuilder,
     SSHCertificateType,
     load_ssh_public_identity,
 )
@@ -29,6 +30,7 @@ from schemas.errors import AccessDenied
 MAX_SECONDS: Final = 300
 CLOCK_SKEW: Final = 60
 
+_CERTIFICATE: Final = "ssh-ed25519-cert-v01@openssh.com"
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 
@@ -55,25 +57,61 @@ class UserKey:
 
 @dataclass(frozen=True)
 class CertificateRequest:
-    """Who asks to enter as whom, for which task.
+    """Who asks to enter which system as whom, for which task.
 
-    Raises AccessDenied for what is not one plain user name, ValueError for a task or worker that is not one plain word.
+    Raises AccessDenied for what is not one plain user name, ValueError for a system, task or worker that is not one plain word.
     """
 
     public_key: str
     user: str
+    system: str
     task: str
     worker: str
 
     def __post_init__(self) -> None:
         """Refuse what could be read as something else in a certificate or a log."""
         check_user(self.user)
-        if not _WORD.fullmatch(self.task) or not _WORD.fullmatch(self.worker):
-            raise ValueError("task and worker must be plain words")
+        if not all(_WORD.fullmatch(word) for word in (self.system, self.task, self.worker)):
+            raise ValueError("system, task and worker must be plain words")
 
     def key_id(self) -> str:
         """What sshd's log says of whoever enters with the certificate."""
-        return f"firecrest user={self.user} task={self.task} worker={self.worker}"
+        return f"firecrest user={self.user} system={self.system} task={self.task} worker={self.worker}"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a certificate states: the key of this user only, for `seconds` in all, from these addresses (CIDR; any when empty).
+
+    Raises AccessDenied for what is not one plain user name, ValueError for a lifetime beyond five minutes.
+    """
+
+    public_key: str
+    user: str
+    key_id: str
+    serial: int
+    seconds: int
+    source_addresses: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Hold the bounds, whoever asks."""
+        check_user(self.user)
+        if not 0 < self.seconds <= MAX_SECONDS:
+            raise ValueError(f"certificates live between 1 and {MAX_SECONDS} seconds")
+
+    def options(self) -> dict[str, str]:
+        """The critical options, which sshd must know and hold, or else refuses the certificate."""
+        return {"source-address": _networks(self.source_addresses)} if self.source_addresses else {}
+
+
+class Authority(Protocol):
+    """Whoever holds the private key of the certificate authority."""
+
+    def public_line(self) -> str:
+        """Its public key as OpenSSH writes it: type and base64, no comment."""
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature blob of SSH (RFC 8709, 5656); raises ServiceUnavailable when the key is out of reach."""
 
 
 def check_user(user: str) -> None:
@@ -87,39 +125,56 @@ def new_serial() -> int:
     return secrets.randbelow(2**64 - 1) + 1
 
 
-def sign(
-    ca: Ed25519PrivateKey,
-    *,
-    public_key: str,
-    user: str,
-    key_id: str,
-    serial: int,
-    seconds: int,
-    source_addresses: Sequence[str] = (),
-) -> str:
-    """The line of a user certificate: this user only, no pty, no forwarding, no user rc, from these addresses (CIDR; any when empty).
+def sign(ca: Authority, stated: Statement) -> str:
+    """The line of a user certificate: one user, no pty, no forwarding, no user rc, as those are extensions, and it has none.
 
-    Valid for `seconds` in all, the first fifth of which, up to a minute, is already over: clocks differ.
-    Raises AccessDenied for what is not one plain user name, ValueError for a lifetime beyond five minutes, a key that is not
-    ed25519 or a malformed address.
+    The first fifth of its time, up to a minute, is already over: clocks differ. Raises ValueError for a key that is not ed25519,
+    a malformed address, and an authority whose signature is not that of its public key.
     """
-    check_user(user)
-    if not 0 < seconds <= MAX_SECONDS:
-        raise ValueError(f"certificates live between 1 and {MAX_SECONDS} seconds")
-    start = int(time.time()) - min(CLOCK_SKEW, seconds // 5)
-    builder = (
-        SSHCertificateBuilder()
-        .public_key(_ed25519(public_key))
-        .type(SSHCertificateType.USER)
-        .serial(serial)
-        .key_id(key_id.encode())
-        .valid_principals([user.encode()])
-        .valid_after(start)
-        .valid_before(start + seconds)
-    )
-    if source_addresses:
-        builder = builder.add_critical_option(b"source-address", _networks(source_addresses))
-    return builder.sign(ca).public_bytes().decode()
+    start = int(time.time()) - min(CLOCK_SKEW, stated.seconds // 5)
+    authority = b64decode(ca.public_line().split()[1])
+    message = paramiko.Message()
+    message.add_string(_CERTIFICATE)
+    message.add_string(secrets.token_bytes(32))
+    message.add_string(_ed25519(stated.public_key).public_bytes_raw())
+    message.add_int64(stated.serial)
+    message.add_int(SSHCertificateType.USER.value)
+    message.add_string(stated.key_id)
+    message.add_string(_strings(stated.user))
+    message.add_int64(start)
+    message.add_int64(start + stated.seconds)
+    message.add_string(b"".join(_strings(name) + _nested(value) for name, value in sorted(stated.options().items())))
+    message.add_string(b"")
+    message.add_string(b"")
+    message.add_string(authority)
+    message.add_string(ca.sign(message.asbytes()))
+    line = f"{_CERTIFICATE} {b64encode(message.asbytes()).decode()}"
+    _check(line, authority)
+    return line
+
+
+def _strings(text: str) -> bytes:
+    message = paramiko.Message()
+    message.add_string(text)
+    return message.asbytes()
+
+
+def _nested(value: str) -> bytes:
+    message = paramiko.Message()
+    message.add_string(_strings(value))
+    return message.asbytes()
+
+
+def _check(line: str, authority: bytes) -> None:
+    made = load_ssh_public_identity(line.encode())
+    if not isinstance(made, SSHCertificate):
+        raise ValueError("not a certificate")  # noqa: TRY004 - the text is at fault, not its type
+    try:
+        made.verify_cert_signature()
+    except InvalidSignature:
+        raise ValueError("the signature of the certificate is not that of the authority") from None
+    if b64decode(made.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1]) != authority:
+        raise ValueError("the certificate names another authority")
 
 
 def expiry(certificate: str) -> int:
@@ -139,5 +194,5 @@ def _ed25519(line: str) -> Ed25519PublicKey:
     return key
 
 
-def _networks(addresses: Sequence[str]) -> bytes:
-    return ",".join(str(ipaddress.ip_network(address, strict=False)) for address in addresses).encode()
+def _networks(addresses: Sequence[str]) -> str:
+    return ",".join(str(ipaddress.ip_network(address, strict=False)) for address in addresses)

@@ -2,38 +2,40 @@
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import celery
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
 from broker.celery import create_celery
-from broker.compact import strictly_written
 from broker.configuration import open_redis
-from broker.grants import GrantVerifier, unseal
-from broker.keys import opening_key, signing_key, verifying_key
+from broker.grants import GrantVerifier, unseal, verified_claims
+from broker.key_rings import KeyRing, Watched
+from broker.keys import opening_keys
 from broker.replies import Answers
 from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
 from schemas.errors import AccessDenied, FirecrestError, Unauthorized
 from schemas.grant import Grant, GrantError
 from schemas.settings import Settings
-from workers.certificates import CertificateRequest, new_serial, sign
+from workers.authorities import authority
+from workers.certificates import Authority, CertificateRequest, sign
 from workers.housekeeping import let_pass
+from workers.policy import Policy
 
 _LOG = logging.getLogger(__name__)
 TASK = "delegation.Certify"
 PROBE = "probe"
-ALGORITHM = "EdDSA"
 _FRESH_SECONDS = 60
 
 
 class Petition(BaseModel):
-    """What a worker signs: its name, the public key it wants certified, and either the grant it acts on or the system it probes."""
+    """What a worker signs: its process, the public key it wants certified, and either the grant it acts on or the system it probes."""
 
+    call: str
     worker: str
     public_key: str
     grant: str = ""
@@ -43,66 +45,61 @@ class Petition(BaseModel):
 
 @dataclass(frozen=True)
 class Delegation:
-    """Decides who gets a certificate, and signs it."""
+    """Decides whether a petition is genuine, has the policy decide on it, and signs the certificate."""
 
-    ca: Ed25519PrivateKey
-    opener: X25519PrivateKey
-    worker: Ed25519PublicKey
+    authority: Callable[[], Authority]
+    openers: Callable[[], Sequence[X25519PrivateKey]]
+    workers: KeyRing
     grants: GrantVerifier
     tokens: TokenVerifier
+    policy: Policy
     settings: Settings
 
     def certify(self, petition: str) -> str:
         """A certificate line for a worker's petition.
 
-        Raises GrantError when worker or API did not sign it or it is stale, AccessDenied when the user is not let in.
+        Raises GrantError when worker or API did not sign it or it is stale, AccessDenied when the user is not let in,
+        TooManyRequests when they have been given too many.
         """
-        wanted = self._read(petition)
-        user, task, system = self._probing(wanted.probe) if wanted.probe else self._granted(wanted.grant)
-        if user in self.settings.delegation.denied_users:
-            raise AccessDenied("User does not have permissions to access machine")
-        request = CertificateRequest(wanted.public_key, user, task, wanted.worker)
-        serial = new_serial()
-        certificate = sign(
-            self.ca,
-            public_key=request.public_key,
-            user=request.user,
-            key_id=request.key_id(),
-            serial=serial,
-            seconds=self.settings.limits.certificate_seconds,
-            source_addresses=self.settings.delegation.source_addresses,
-        )
-        _LOG.info("certificate %s: %s, for system %s", serial, request.key_id(), system)
+        wanted, enrolled = self._read(petition)
+        user, system, task = self._probing(wanted.probe) if wanted.probe else self._granted(wanted.grant)
+        try:
+            request = CertificateRequest(wanted.public_key, user, system, task, f"{enrolled}:{wanted.worker}")
+        except ValueError as wrong:
+            raise GrantError(str(wrong)) from None
+        stated = self.policy.statement(request, enrolled=enrolled)
+        certificate = sign(self.authority(), stated)
+        _LOG.info("certificate %s: %s", stated.serial, stated.key_id)
         return certificate
 
-    def _read(self, petition: str) -> Petition:
-        if not strictly_written(petition):
-            raise GrantError("not a petition of an enrolled worker: it is not strictly written")
+    def _read(self, petition: str) -> tuple[Petition, str]:
+        """The petition, and the name of the enrolled worker who signed it."""
         try:
-            wanted = Petition.model_validate(jwt.decode(petition, self.worker, algorithms=[ALGORITHM]))
-        except (jwt.InvalidTokenError, ValidationError, ValueError, TypeError) as wrong:
+            claims, worker = verified_claims(petition, self.workers)
+            wanted = Petition.model_validate(claims)
+        except (jwt.PyJWTError, ValidationError, ValueError, TypeError, RecursionError) as wrong:
             raise GrantError(f"not a petition of an enrolled worker: {wrong}") from None
         if abs(time.time() - wanted.at) > _FRESH_SECONDS:
             raise GrantError("the petition is stale")
-        return wanted
+        return wanted, worker.name
 
     def _granted(self, text: str) -> tuple[str, str, str]:
-        """User, task and system of a grant."""
+        """User, system and task of a grant."""
         grant = self.grants.verify(text)
         grant.check_time()
         self._check_user(grant)
-        return grant.user, grant.task_id, grant.system
+        return grant.user, grant.system, grant.task_id
 
     def _probing(self, name: str) -> tuple[str, str, str]:
-        """User, task and system of a probe: whatever the worker says, the user is the one of the settings."""
+        """User, system and task of a probe: whatever the worker says, the user is the one of the settings."""
         system = self.settings.system(name)
         if system is None or not system.probe_user:
             raise GrantError("the system to probe is unknown, or has no probe_user")
-        return system.probe_user, PROBE, system.name
+        return system.probe_user, system.name, PROBE
 
     def _check_user(self, grant: Grant) -> None:
         try:
-            user = self.tokens.user(unseal(grant, self.opener), moment=grant.accepted)
+            user = self.tokens.user(unseal(grant, *self.openers()), moment=grant.accepted)
         except Unauthorized as refused:
             raise GrantError(f"the token in the grant is not valid: {refused.description}") from None
         if user != grant.user or self.settings.system(grant.system) is None:
@@ -114,11 +111,12 @@ def create_delegation(settings: Settings) -> celery.Celery:
     redis = open_redis(settings, retries=20)
     private, public = settings.keys.private, settings.keys.public
     delegation = Delegation(
-        ca=signing_key(private, "ca"),
-        opener=opening_key(private),
-        worker=verifying_key(public, "worker"),
-        grants=GrantVerifier(verifying_key(public, "api")),
+        authority=authority(settings),
+        openers=Watched(private, lambda: opening_keys(private)).now,
+        workers=KeyRing.of(public, "worker"),
+        grants=GrantVerifier.of(settings.keys),
         tokens=TokenVerifier(settings.issuers),
+        policy=Policy(settings.delegation, seconds=settings.limits.certificate_seconds),
         settings=settings,
     )
     app = create_celery(settings)

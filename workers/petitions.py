@@ -1,15 +1,16 @@
 """The worker's side of delegation: asking for certificates."""
 
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
-import jwt
 from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from broker.gateway import send
+from broker.grants import sign_claims
 from broker.replies import Replies
 from schemas.errors import ServiceUnavailable, TimedOut
 
@@ -19,7 +20,7 @@ _PATIENCE = 8
 class Petitioner:
     """Asks the delegation, in the name of one worker."""
 
-    def __init__(self, app: Celery, replies: Replies, key: Ed25519PrivateKey, *, worker: str) -> None:
+    def __init__(self, app: Celery, replies: Replies, key: Callable[[], Ed25519PrivateKey], *, worker: str) -> None:
         self._app = app
         self._replies = replies
         self._key = key
@@ -35,8 +36,8 @@ class Petitioner:
 
     def _certify(self, wanted: dict[str, str]) -> str:
         call_id = uuid4().hex
-        claims = {**wanted, "worker": self._worker, "at": int(time.time())}
-        petition = jwt.encode(claims, self._key, algorithm="EdDSA")
+        claims = {**wanted, "call": call_id, "worker": self._worker, "at": int(time.time())}
+        petition = sign_claims(claims, self._key())
         try:
             with self._replies.expected(call_id) as answer:
                 kwargs = {"reply": self._replies.channel}

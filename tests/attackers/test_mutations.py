@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import jwt
 import pytest
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from api.identity import BearerTokens
-from broker.grants import GrantSigner, GrantVerifier
+from broker.grants import GrantSigner, GrantVerifier, sign_claims
+from broker.key_rings import KeyRing
 from broker.keys import verifying_key
 from broker.tokens import TokenVerifier
 from schemas.errors import Unauthorized
@@ -31,8 +33,10 @@ from tests.real_site import Client, Site
 from tests.site.conftest import Folder
 from tests.site.raw_http import Connection, Request
 from tests.site.test_secrecy import Forger, canary
+from workers.authorities import KeyAuthority
 from workers.certificates import UserKey
 from workers.delegation import Delegation
+from workers.policy import Policy
 
 SEED, COUNT, SAMPLE = 20261129, 10_000, 400
 API, WORKER, CA = (Ed25519PrivateKey.generate() for _ in range(3))
@@ -91,18 +95,19 @@ def grant(token: str) -> str:
 
 def certifier(settings: Settings) -> Delegation:
     return Delegation(
-        ca=CA,
-        opener=OPENER,
-        worker=WORKER.public_key(),
+        authority=lambda: KeyAuthority(CA),
+        openers=lambda: [OPENER],
+        workers=KeyRing(WORKER.public_key(), name="worker"),
         grants=GrantVerifier(API.public_key()),
         tokens=TokenVerifier(settings.issuers),
+        policy=Policy(settings.delegation, seconds=300),
         settings=settings,
     )
 
 
 def petition(grant: str) -> str:
-    asked = {"worker": "compute.1", "public_key": UserKey().public_line(), "grant": grant, "at": int(time.time())}
-    return jwt.encode(asked, WORKER, algorithm="EdDSA")
+    asked = {"call": uuid4().hex, "worker": "compute.1", "public_key": UserKey().public_line(), "grant": grant, "at": int(time.time())}
+    return sign_claims(asked, WORKER)
 
 
 def verdicts(verify: Callable[[str], Any], forged: list[str], refusal: type[Exception]) -> Counter[str]:
@@ -166,7 +171,7 @@ def test_a_token_sealed_to_another_delegation_or_changed_in_its_seal_is_refused(
         seal[chance.randrange(len(seal) - 2)] = chance.choice(b"ABCDEFGHIJ+/=!_-.")
         if seal.decode() == claims["seal"]:
             continue
-        stated = jwt.encode(claims | {"seal": seal.decode()}, API, algorithm="EdDSA")
+        stated = sign_claims(claims | {"seal": seal.decode()}, API)
         with pytest.raises(GrantError):
             delegation.certify(petition(stated))
 

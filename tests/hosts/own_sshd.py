@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from schemas.settings import System
-from workers.certificates import CertificateRequest, new_serial, sign
+from workers.authorities import KeyAuthority
+from workers.certificates import CertificateRequest, Statement, new_serial, sign
 
 CONFIG = """\
 Port {port}
@@ -108,8 +109,8 @@ class OwnSshd:
 
     def certify(self, public_key: str) -> str:
         """A certificate for the user, as the delegation gives one."""
-        request = CertificateRequest(public_key, self.user, "0123abcd", "tests")
-        return sign(self.ca, public_key=public_key, user=self.user, key_id=request.key_id(), serial=new_serial(), seconds=300)
+        request = CertificateRequest(public_key, self.user, "own", "0123abcd", "tests")
+        return sign(KeyAuthority(self.ca), Statement(public_key, self.user, request.key_id(), new_serial(), 300))
 
     def system(self, *, sessions: int = 7, connections: int = 2, host_keys: tuple[str, ...] = ()) -> System:
         """The settings with which to enter it."""

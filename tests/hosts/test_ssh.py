@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from schemas.errors import AccessDenied, CommandFailed, FirecrestError, MachineNotAvailable, TimedOut, TooManyRequests, Unauthorized
 from tests.hosts.own_sshd import OwnSshd, eventually, free_port
-from workers.certificates import UserKey, new_serial, sign
+from workers.authorities import KeyAuthority
+from workers.certificates import Statement, UserKey, new_serial, sign
 from workers.connections import connect
 from workers.host import Command
 from workers.shells import SMALL_INPUT
@@ -371,7 +372,7 @@ def certified(sshd: OwnSshd, public_key: str, **other: object) -> str:
     """A good certificate, but for what is said."""
     values: dict[str, object] = {"ca": sshd.ca, "user": sshd.user, "key_id": "tests", "serial": new_serial(), "seconds": 300}
     values |= other
-    return sign(values.pop("ca"), public_key=public_key, **values)  # type: ignore[arg-type]
+    return sign(KeyAuthority(values.pop("ca")), Statement(public_key, **values))  # type: ignore[arg-type]
 
 
 BAD: dict[str, Callable[[OwnSshd, str], str]] = {
@@ -426,7 +427,7 @@ def test_a_certificate_allows_no_terminal_and_no_forwarding(shared_sshd: OwnSshd
 
 def test_the_log_of_the_server_names_user_task_and_worker(make_pool: MakePool, sshd: OwnSshd) -> None:
     entered(make_pool(), sshd).run(raw("true"))
-    assert f"firecrest user={sshd.user} task=0123abcd worker=tests" in sshd.log()
+    assert f"firecrest user={sshd.user} system=own task=0123abcd worker=tests" in sshd.log()
 
 
 def test_a_certificate_is_asked_for_once_and_serves_every_connection_until_its_end(make_pool: MakePool, sshd: OwnSshd) -> None:

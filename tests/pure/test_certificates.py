@@ -21,16 +21,18 @@ from hypothesis import strategies as st
 
 from schemas.errors import AccessDenied
 from tests.real_site import not_here
-from workers.certificates import CertificateRequest, UserKey, check_user, expiry, new_serial, sign
+from workers.authorities import KeyAuthority
+from workers.certificates import CertificateRequest, Statement, UserKey, check_user, expiry, new_serial, sign
 
 CA = Ed25519PrivateKey.generate()
+AUTHORITY = KeyAuthority(CA)
 KEY = UserKey()
 
 
 def certificate(user: str = "fcalice", seconds: int = 300, sources: tuple[str, ...] = (), serial: int = 7) -> str:
     """A certificate line."""
-    key_id = CertificateRequest(KEY.public_line(), user, "0a1b", "compute@host").key_id()
-    return sign(CA, public_key=KEY.public_line(), user=user, key_id=key_id, serial=serial, seconds=seconds, source_addresses=sources)
+    key_id = CertificateRequest(KEY.public_line(), user, "cluster", "0a1b", "compute@host").key_id()
+    return sign(AUTHORITY, Statement(KEY.public_line(), user, key_id, serial, seconds, sources))
 
 
 def parsed(line: str) -> SSHCertificate:
@@ -47,7 +49,7 @@ def test_a_certificate_is_for_one_user_and_allows_nothing_but_commands() -> None
     assert found.valid_principals == [b"fcalice"]
     assert found.extensions == {}
     assert found.critical_options == {}
-    assert found.key_id == b"firecrest user=fcalice task=0a1b worker=compute@host"
+    assert found.key_id == b"firecrest user=fcalice system=cluster task=0a1b worker=compute@host"
     assert found.serial == 7
 
 
@@ -93,9 +95,9 @@ def test_what_is_not_one_plain_user_name_is_refused(user: str) -> None:
     with pytest.raises(AccessDenied):
         check_user(user)
     with pytest.raises(AccessDenied):
-        CertificateRequest("", user, "task", "worker")
+        CertificateRequest("", user, "system", "task", "worker")
     with pytest.raises(AccessDenied):
-        sign(CA, public_key=KEY.public_line(), user=user, key_id="x", serial=1, seconds=60)
+        Statement(KEY.public_line(), user, "x", 1, 60)
 
 
 @given(st.text())
@@ -109,11 +111,10 @@ def test_every_name_that_passes_is_plain(user: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "two words", "a\nb", "a=b", "-a", "a" * 129])
-def test_a_task_or_worker_that_is_not_a_plain_word_is_refused(word: str) -> None:
-    with pytest.raises(ValueError, match="plain"):
-        CertificateRequest("", "fcalice", word, "worker")
-    with pytest.raises(ValueError, match="plain"):
-        CertificateRequest("", "fcalice", "task", word)
+def test_a_system_task_or_worker_that_is_not_a_plain_word_is_refused(word: str) -> None:
+    for words in ((word, "task", "worker"), ("system", word, "worker"), ("system", "task", word)):
+        with pytest.raises(ValueError, match="plain"):
+            CertificateRequest("", "fcalice", *words)
 
 
 def openssh(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
@@ -135,12 +136,12 @@ def openssh(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 )
 def test_only_ed25519_keys_are_certified(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        sign(CA, public_key=line, user="fcalice", key_id="x", serial=1, seconds=60)
+        sign(AUTHORITY, Statement(line, "fcalice", "x", 1, 60))
 
 
 def test_a_certificate_is_not_certified_again() -> None:
     with pytest.raises(ValueError, match="ed25519"):
-        sign(CA, public_key=certificate(), user="fcalice", key_id="x", serial=1, seconds=60)
+        sign(AUTHORITY, Statement(certificate(), "fcalice", "x", 1, 60))
 
 
 def test_serials_are_64_bits_and_never_the_same() -> None:
@@ -176,6 +177,6 @@ def test_openssh_reads_the_same(tmp_path: Path) -> None:
     shown = subprocess.run(["ssh-keygen", "-L", "-f", path], capture_output=True, check=True, text=True).stdout
     words = " ".join(shown.split())
     assert "Type: ssh-ed25519-cert-v01@openssh.com user certificate" in words
-    assert 'Key ID: "firecrest user=fcalice task=0a1b worker=compute@host"' in words
+    assert 'Key ID: "firecrest user=fcalice system=cluster task=0a1b worker=compute@host"' in words
     assert "Serial: 7" in words
     assert "Principals: fcalice Critical Options: source-address 10.0.0.0/8 Extensions: (none)" in words

@@ -1,20 +1,23 @@
 """Certificates for probes: whoever holds a worker's key gets in as the probe user of the settings, and as nobody else."""
 
 import time
+from uuid import uuid4
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
-from broker.grants import GrantVerifier
+from broker.grants import GrantVerifier, sign_claims
+from broker.key_rings import KeyRing
 from broker.tokens import TokenVerifier
 from schemas.errors import AccessDenied
 from schemas.grant import GrantError
 from schemas.settings import Settings
+from workers.authorities import KeyAuthority
 from workers.certificates import UserKey
 from workers.delegation import Delegation
+from workers.policy import Policy
 
 CA, WORKER, API = (Ed25519PrivateKey.generate() for _ in range(3))
 KEY = UserKey()
@@ -35,19 +38,20 @@ SETTINGS = Settings.model_validate(
     }
 )
 DELEGATION = Delegation(
-    ca=CA,
-    opener=X25519PrivateKey.generate(),
-    worker=WORKER.public_key(),
+    authority=lambda: KeyAuthority(CA),
+    openers=lambda: [X25519PrivateKey.generate()],
+    workers=KeyRing(WORKER.public_key(), name="worker"),
     grants=GrantVerifier(API.public_key()),
     tokens=TokenVerifier(SETTINGS.issuers),
+    policy=Policy(SETTINGS.delegation, seconds=SETTINGS.limits.certificate_seconds),
     settings=SETTINGS,
 )
 
 
 def petition(key: Ed25519PrivateKey = WORKER, **claims: str | int) -> str:
     """What a worker signs."""
-    asked = {"worker": "housekeeping.1", "public_key": KEY.public_line(), "at": int(time.time()), **claims}
-    return jwt.encode(asked, key, algorithm="EdDSA")
+    asked = {"call": uuid4().hex, "worker": "housekeeping.1", "public_key": KEY.public_line(), "at": int(time.time()), **claims}
+    return sign_claims(asked, key)
 
 
 def test_a_probe_enters_as_the_probe_user_like_any_user_does() -> None:
@@ -55,7 +59,7 @@ def test_a_probe_enters_as_the_probe_user_like_any_user_does() -> None:
     assert isinstance(found, SSHCertificate)
     found.verify_cert_signature()
     assert found.valid_principals == [b"prober"]
-    assert found.key_id == b"firecrest user=prober task=probe worker=housekeeping.1"
+    assert found.key_id == b"firecrest user=prober system=probed task=probe worker=worker:housekeeping.1"
     assert (found.extensions, found.critical_options) == ({}, {b"source-address": b"192.0.2.0/24"})
     assert found.valid_before - found.valid_after == 120
 

@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
+from broker.grants import sign_claims
 from broker.keys import signing_key
 from schemas.operation import digest
 from tests.real_site import Client, Site, eventually
@@ -146,8 +147,13 @@ class Forger:
         return f"{head}.{body}.{signature}"
 
     def signed(self, **claims: Any) -> str:
-        """The grant with other claims, signed with a key of one's own."""
-        return jwt.encode(self.claims() | claims, Ed25519PrivateKey.generate(), algorithm="EdDSA")
+        """The grant with other claims, signed with a key of one's own that is called like the API's."""
+        known = jwt.get_unverified_header(self.kwargs["grant"])["kid"]
+        return jwt.encode(self.claims() | claims, Ed25519PrivateKey.generate(), algorithm="EdDSA", headers={"kid": known})
+
+    def named(self, **claims: Any) -> str:
+        """The grant with other claims, signed with a key of one's own that is called by its name."""
+        return sign_claims(self.claims() | claims, Ed25519PrivateKey.generate())
 
     def unsigned(self, **claims: Any) -> str:
         """The grant with other claims and no signature."""
@@ -209,6 +215,7 @@ FORGERIES: dict[str, Callable[[Forger], dict[str, Any]]] = {
     "another user under the old signature": lambda f: {"grant": f.swapped(user="fcbob")},
     "another user under another key": lambda f: {"grant": f.signed(user="fcbob")},
     "another user under no signature": lambda f: {"grant": f.unsigned(user="fcbob")},
+    "another user under a key that nobody knows": lambda f: {"grant": f.named(user="fcbob")},
     "the same user under another key": lambda f: {"grant": f.signed()},
     "a longer life under another key": lambda f: {"grant": f.signed(expires=int(time.time()) + 9999)},
     "another life under the old signature": lambda f: {"grant": f.swapped(expires=int(time.time()) + 9999)},
@@ -272,7 +279,7 @@ def test_what_the_api_signs_is_done_while_its_time_lasts_and_not_after(site: Sit
         path, task_id = canary(folder), uuid4().hex
         parameters = mkdir.parameters | {"targetPath": path}
         claims = mkdir.claims() | {"task_id": task_id, "parameters": digest(parameters), "expires": int(expires)}
-        mkdir.send(task_id=task_id, parameters=parameters, grant=jwt.encode(claims, key, algorithm="EdDSA"), refused=not done)
+        mkdir.send(task_id=task_id, parameters=parameters, grant=sign_claims(claims, key), refused=not done)
         if done:
             eventually(Path(path).is_dir)
         else:

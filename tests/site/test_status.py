@@ -192,7 +192,7 @@ def test_an_object_store_that_goes_away_shows_and_comes_back_by_itself(site: Sit
 
 
 def test_probes_enter_as_the_probe_user_with_certificates_that_say_so(site: Site, alice: Client) -> None:
-    known = re.compile(r"firecrest user=(\S+) task=probe worker=\S+")
+    known = re.compile(r"firecrest user=(\S+) system=\S+ task=probe worker=\S+")
     log = Path(site.facts["sshd"]["log"]).read_text(encoding="utf-8", errors="replace")
     assert set(known.findall(log)) == {"fcprobe"}
     granted = Path(site.facts["logs"], "delegation.log").read_text(encoding="utf-8", errors="replace")
