@@ -42,6 +42,7 @@ SEED, COUNT, SAMPLE = 20261129, 10_000, 400
 API, WORKER, CA = (Ed25519PrivateKey.generate() for _ in range(3))
 OPENER = X25519PrivateKey.generate()
 ISSUER = generate_private_key(65537, 2048)
+KEY = UserKey()
 
 
 class Keys(BaseHTTPRequestHandler):
@@ -106,7 +107,7 @@ def certifier(settings: Settings) -> Delegation:
 
 
 def petition(grant: str) -> str:
-    asked = {"call": uuid4().hex, "worker": "compute.1", "public_key": UserKey().public_line(), "grant": grant, "at": int(time.time())}
+    asked = {"call": uuid4().hex, "worker": "compute.1", "public_key": KEY.public_line(), "grant": grant, "at": int(time.time())}
     return sign_claims(asked, WORKER)
 
 
