@@ -13,14 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 import api.status
 import api.transfers
-import schemas.cluster
-import schemas.compute
-import schemas.reservations
-import schemas.status
-import schemas.tasks
-import schemas.transfer_jobs
-import schemas.transfers
-import schemas.utilities
+import schemas.catalogue
 from api.announcements import listen
 from api.documents import openapi
 from api.identity import Identity

@@ -32,4 +32,5 @@ class BearerTokens:
         if not value.startswith(_PREFIX):
             raise Unauthorized(description="Bad header or JWT, general exception raised")
         token = value.removeprefix(_PREFIX).strip()
-        return Caller(self._verifier.user(token), token)
+        bearer = self._verifier.bearer(token)
+        return Caller(bearer.user, token, bearer.rights)

@@ -16,7 +16,7 @@ from api.local import ANSWERS, Office
 from api.requests import Asked, asked, system_name
 from broker.blobs import Blob
 from broker.gateway import Caller, Gateway
-from schemas.errors import FirecrestError, ServiceUnavailable
+from schemas.errors import FirecrestError, Forbidden, ServiceUnavailable
 from schemas.operation import Course, Operation
 from schemas.settings import Settings
 from schemas.utilities import Download
@@ -37,6 +37,7 @@ class Desk:
         """Answer the current request; raises FirecrestError."""
         g.operation, g.fails = operation, operation.route.fails
         caller = g.caller = self.identity.caller(request.headers)
+        _check_rights(caller, operation)
         system = system_name(operation, self.settings)
         wanted = asked(operation, path, self.settings.limits)
         g.fails = wanted.op.fails()
@@ -81,6 +82,12 @@ class Desk:
         answer.direct_passthrough, answer.content_length = False, blob.size
         answer.call_on_close(pieces.close)
         return answer
+
+
+def _check_rights(caller: Caller, operation: type[Operation]) -> None:
+    if not caller.rights & operation.route.rights:
+        needed = " or ".join(sorted(operation.route.rights))
+        raise Forbidden(f"The token does not allow this: it needs the right to {needed}")
 
 
 def namespaces(operations: Iterable[type[Operation]], desk: Desk) -> list[Namespace]:

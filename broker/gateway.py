@@ -16,6 +16,7 @@ from broker.tasks import Tasks
 from schemas.errors import ServiceUnavailable, SizeLimit, StorageRefused
 from schemas.fields import Upload
 from schemas.operation import Course, Operation, operation_named
+from schemas.rights import Right
 from schemas.settings import Limits, Storage
 from schemas.task import Task
 
@@ -28,10 +29,11 @@ _RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: a user, and the token that proves it."""
+    """Who makes a call: a user, the token that proves it, and what it allows."""
 
     user: str
     token: str
+    rights: frozenset[Right]
 
 
 def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, **options: Any) -> None:

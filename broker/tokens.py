@@ -1,114 +1,108 @@
 """Bearer tokens of users: checked by the API for every call, and again by the delegation (contract, 1.1 and 3.6)."""
 
 import json
-import logging
+import math
 import re
-import threading
 import time
-import urllib.request
+from base64 import urlsafe_b64decode
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import jwt
 
 from broker.compact import strictly_written
-from schemas.errors import ServiceUnavailable, Unauthorized
+from broker.key_sets import KeySet
+from schemas.errors import Unauthorized
+from schemas.rights import Right
 from schemas.settings import Issuer
 
-_LOG = logging.getLogger(__name__)
 _GENERAL = "Bad header or JWT, general exception raised"
+_SIGNATURE = "JWT token has invalid signature"
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
-_REFRESH_SECONDS = 600
-_COOLDOWN_SECONDS = 2
-_FETCH_SECONDS = 3
+_LONGEST = 16384
 _UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
 
 
-class KeySet:
-    """The public keys of an issuer: fetched when first needed, when an unknown one is asked for, and every ten minutes."""
+@dataclass(frozen=True)
+class Bearer:
+    """Whose token it is, and what it allows."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._fetched = float("-inf")
-        self._lock = threading.Lock()
-
-    def find(self, key_id: str | None) -> jwt.PyJWK | None:
-        """The key of that id; raises ServiceUnavailable when the issuer has never answered."""
-        age = time.monotonic() - self._fetched
-        if age > _REFRESH_SECONDS or (key_id not in self._keys and age > _COOLDOWN_SECONDS):
-            self._refresh()
-        if not self._keys:
-            raise ServiceUnavailable("The token issuer cannot be reached")
-        return self._keys.get(key_id)
-
-    def _refresh(self) -> None:
-        with self._lock:
-            if time.monotonic() - self._fetched < _COOLDOWN_SECONDS:
-                return
-            try:
-                self._keys = self._fetch()
-            except (OSError, ValueError, jwt.PyJWTError) as wrong:
-                _LOG.warning("cannot fetch %s: %s", self._url, wrong)
-            finally:
-                self._fetched = time.monotonic()
-
-    def _fetch(self) -> dict[str | None, jwt.PyJWK]:
-        with urllib.request.urlopen(self._url, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 (the URL is a setting)
-            keys = jwt.PyJWKSet.from_dict(json.load(answer)).keys
-        return {key.key_id: key for key in keys if key.public_key_use in (None, "sig")}
+    user: str
+    rights: frozenset[Right]
 
 
 class TokenVerifier:
-    """Says whose token it is."""
+    """Says whose token it is, by the rules of the issuer that it names."""
 
     def __init__(self, issuers: Sequence[Issuer]) -> None:
         self._issuers = [(issuer, KeySet(issuer.jwks_url)) for issuer in issuers]
 
-    def user(self, token: str, *, moment: float | None = None) -> str:
-        """The user whom the token names, if it is valid at `moment` (Unix seconds; now by default).
+    def bearer(self, token: str, *, moment: float | None = None) -> Bearer:
+        """Whose token it is, if it is valid at `moment` (Unix seconds; now by default).
 
         Raises Unauthorized in the words of the contract, or ServiceUnavailable.
         """
-        if not strictly_written(token):
-            raise _refused(_GENERAL)
-        issuer, keys = self._issuer(token)
-        claims = self._claims(token, issuer, keys)
+        header, claims = _read(token)
+        issuer, keys = self._issuer(claims)
+        _check_signature(token, header, issuer, keys)
         _check_times(claims, time.time() if moment is None else moment)
-        _check_scope(claims, issuer)
-        return _user(claims, issuer)
+        _check_scopes(claims, issuer)
+        return Bearer(_user(claims, issuer), issuer.rights(_scopes(claims), _realm_roles(claims)))
 
-    def _issuer(self, token: str) -> tuple[Issuer, KeySet]:
-        try:
-            claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
-        except _UNREADABLE:
-            raise _refused(_GENERAL) from None
+    def _issuer(self, claims: dict[str, Any]) -> tuple[Issuer, KeySet]:
         for issuer, keys in self._issuers:
-            if issuer.issuer in ("", claimed):
+            if issuer.issuer in ("", claims.get("iss")):
                 return issuer, keys
-        raise _refused("JWT token has invalid signature")
-
-    def _claims(self, token: str, issuer: Issuer, keys: KeySet) -> dict[str, Any]:
-        header = _header(token)
-        if header.get("alg") != issuer.algorithm:
-            raise _refused("JWT token has invalid signature algorithm")
-        key = keys.find(header.get("kid"))
-        if key is None:
-            raise _refused("JWT token has invalid signature")
-        try:
-            return jwt.decode(token, key, algorithms=[issuer.algorithm], audience=issuer.audience or None, options=_options(issuer))
-        except jwt.InvalidSignatureError:
-            raise _refused("JWT token has invalid signature") from None
-        except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError) as wrong:
-            audience = isinstance(wrong, jwt.InvalidAudienceError) or wrong.claim == "aud"
-            raise _refused("Invalid audience in JWT token" if audience else _GENERAL) from None
-        except _UNREADABLE:
-            raise _refused(_GENERAL) from None
+        raise _refused(_SIGNATURE)
 
 
-def _header(token: str) -> dict[str, Any]:
+def _read(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims as they stand, nothing of which is proven yet; there is one way to write each token."""
+    if len(token) > _LONGEST or not strictly_written(token):
+        raise _refused(_GENERAL)
     try:
-        return jwt.get_unverified_header(token)
+        header, claims = (_object(part) for part in token.split(".")[:2])
+    except _UNREADABLE:
+        raise _refused(_GENERAL) from None
+    return header, claims
+
+
+def _object(part: str) -> dict[str, Any]:
+    text = urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()
+    found = json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_json)
+    if not isinstance(found, dict):
+        raise TypeError("not a JSON object")
+    return found
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _check_signature(token: str, header: dict[str, Any], issuer: Issuer, keys: KeySet) -> None:
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    if algorithm not in issuer.algorithms:
+        raise _refused("JWT token has invalid signature algorithm")
+    if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
+        raise _refused(_GENERAL)
+    key = keys.find(key_id, algorithm)
+    if key is None:
+        raise _refused(_SIGNATURE)
+    try:
+        jwt.decode(token, key.key, algorithms=[algorithm], audience=issuer.audience or None, options=_options(issuer))
+    except jwt.InvalidSignatureError:
+        raise _refused(_SIGNATURE) from None
+    except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError) as wrong:
+        audience = isinstance(wrong, jwt.InvalidAudienceError) or wrong.claim == "aud"
+        raise _refused("Invalid audience in JWT token" if audience else _GENERAL) from None
     except _UNREADABLE:
         raise _refused(_GENERAL) from None
 
@@ -120,7 +114,7 @@ def _options(issuer: Issuer) -> Any:
 
 def _check_times(claims: dict[str, Any], moment: float) -> None:
     expires, starts = claims["exp"], claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or not isinstance(starts, int | float):
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in (expires, starts)):
         raise _refused(_GENERAL)
     if not moment < expires:
         raise _refused("JWT token has expired")
@@ -128,25 +122,40 @@ def _check_times(claims: dict[str, Any], moment: float) -> None:
         raise _refused(_GENERAL)
 
 
-def _check_scope(claims: dict[str, Any], issuer: Issuer) -> None:
-    if issuer.scope and issuer.scope not in str(claims.get("scope", "")).split():
-        raise _refused(f"Scope '{issuer.scope}' wasn't found in JWT")
+def _check_scopes(claims: dict[str, Any], issuer: Issuer) -> None:
+    for scope in issuer.scopes:
+        if scope not in _scopes(claims):
+            raise _refused(f"Scope '{scope}' wasn't found in JWT")
+
+
+def _scopes(claims: dict[str, Any]) -> frozenset[str]:
+    return frozenset(str(claims.get("scope", "")).split())
+
+
+def _realm_roles(claims: dict[str, Any]) -> frozenset[str]:
+    access = claims.get("realm_access")
+    roles = access.get("roles") if isinstance(access, dict) else None
+    return frozenset(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else frozenset()
 
 
 def _user(claims: dict[str, Any], issuer: Issuer) -> str:
-    name = _service_account(claims, issuer.service_account_role) or claims.get("preferred_username")
-    if not isinstance(name, str) or not _USER.fullmatch(name):
+    name = _service_account(claims, issuer) or claims.get(issuer.username_claim)
+    if not isinstance(name, str) or not _USER.fullmatch(name) or not re.fullmatch(issuer.users or ".*", name):
         raise _refused(_GENERAL)
     return name
 
 
-def _service_account(claims: dict[str, Any], role: str) -> Any:
+def _service_account(claims: dict[str, Any], issuer: Issuer) -> Any:
+    """Who a service account is; nobody in particular when the claims do not tell (contract, 3.6)."""
+    client = claims.get(issuer.client_claim)
+    if not issuer.service_account_role or issuer.service_account_role not in _realm_roles(claims) or not isinstance(client, str):
+        return None
+    if client in issuer.clients:
+        return issuer.clients[client]
     try:
-        if role in claims["realm_access"]["roles"]:
-            return claims["resource_access"][claims["clientId"]]["roles"][0]
+        return claims["resource_access"][client]["roles"][0]
     except (KeyError, TypeError, IndexError):
         return None
-    return None
 
 
 def _refused(words: str) -> Unauthorized:

@@ -94,7 +94,7 @@ def _settings(*, password: str, host_key: str, storage: dict[str, str]) -> dict[
     }
     return {
         "systems": [system],
-        "issuers": [{"issuer": ISSUER, "jwks_url": f"{OIDC}/certs", "algorithm": "RS256", "audience": "account"}],
+        "issuers": [{"issuer": ISSUER, "jwks_url": f"{OIDC}/certs", "insecure_jwks": True, "algorithms": ["RS256"], "audience": "account"}],
         "broker": {"url": f"redis://:{password}@redis:6379/0"},
         "keys": {"private": "/volumes/keys", "public": "/volumes/public"},
         "storage": {

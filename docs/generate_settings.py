@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -76,10 +77,10 @@ def _sections(kind: Any) -> Iterator[type[Section]]:
 
 def _kind(kind: Any) -> str:
     origin, parts = get_origin(kind), [part for part in get_args(kind) if part not in (Ellipsis, NoneType)]
-    if origin is Literal:
-        return "one of " + ", ".join(f"`{part}`" for part in parts)
-    if origin is tuple:
-        return f"list of {_kind(parts[0])}"
+    if origin is Literal or (isinstance(kind, type) and issubclass(kind, StrEnum)):
+        return "one of " + ", ".join(f"`{part}`" for part in parts or kind)
+    if origin in (dict, tuple):
+        return ("list of " if origin is tuple else "map to ") + _kind(parts[-1])
     if parts:
         return _kind(parts[0])
     if issubclass(kind, Section):
@@ -106,7 +107,7 @@ def _default(field: FieldInfo) -> str:
         return ", ".join(f"`{item}`" for item in field.default) or "empty"
     if isinstance(field.default, bool):
         return f"`{str(field.default).lower()}`"
-    return f"`{field.default}`" if field.default != "" else "empty"
+    return f"`{field.default}`" if field.default not in ("", {}) else "empty"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless,
 from schemas.job_fields import Account, Begin, Constraint, Dependency, Duration, Gpus, Indices, Memory, Name, NodeCount, Number
 from schemas.moments import Moment
 from schemas.operation import Course, Operation, internal, operation
+from schemas.rights import EVERY_RIGHT, Right
 
 FAILED = "Failed to retrieve jobs information"
 
@@ -68,7 +69,7 @@ class AccountedJob(BaseModel):
     exit_code: str
 
 
-@internal("compute", None, fails=FAILED)
+@internal("compute", None, fails=FAILED, open_to=EVERY_RIGHT)
 class Reachable(Operation):
     """Enter the system and do nothing; `purpose` is what is said when that fails."""
 
@@ -79,7 +80,7 @@ class Reachable(Operation):
         return self.purpose
 
 
-@internal("compute", None, fails="Failed to submit job")
+@internal("compute", None, fails="Failed to submit job", open_to=frozenset({Right.SUBMIT}))
 class Readable(Operation):
     """Check that a file is there and can be read."""
 

@@ -211,6 +211,14 @@ class Unauthorized(FirecrestError):
     status = 401
 
 
+class Forbidden(FirecrestError):
+    """The caller's token does not allow this kind of operation."""
+
+    status = 403
+    header = "X-Permission-Denied"
+    value = "User does not have permissions to access machine or path"
+
+
 class ReservationFailed(FirecrestError):
     """The system does not do as told with a reservation."""
 

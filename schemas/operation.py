@@ -10,6 +10,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from schemas.rights import Right, rights_for
+
 
 class Course(Enum):
     """How an operation is answered."""
@@ -31,7 +33,8 @@ class Route:
     store. `error` is what a failing probe says beside its header. `unnamed_is_error` is where the contract puts the lack of
     X-Machine-Name, and `fails_is_error` that it swaps the roles of `description` and `error` in what is said of a failure.
     `transfer_job`: compute submits it as a job, on the system that runs such jobs for the one named, and its task is told
-    without a URL. `verb` is empty for operations that only the service itself calls.
+    without a URL. `open_to` are the rights of which a caller needs one, where verb and service do not tell. `verb` is empty
+    for operations that only the service itself calls.
     """
 
     verb: str
@@ -52,6 +55,7 @@ class Route:
     unnamed_is_error: bool = False
     fails_is_error: bool = False
     transfer_job: bool = False
+    open_to: frozenset[Right] | None = None
 
     @property
     def service(self) -> str:
@@ -62,6 +66,11 @@ class Route:
     def queue(self) -> str:
         """The service that performs it, which has its tasks and is also the queue."""
         return "compute" if self.transfer_job else self.service
+
+    @property
+    def rights(self) -> frozenset[Right]:
+        """The rights of which a caller needs one."""
+        return rights_for(self.verb, self.queue) if self.open_to is None else self.open_to
 
     @property
     def stoppable(self) -> bool:
@@ -136,11 +145,11 @@ def operation(call: str, output: Any, *, says: str = "", fails: str = "", **deta
     return declare
 
 
-def internal(service: str, output: Any, *, fails: str, error: str = "") -> Callable[[Model], Model]:
+def internal(service: str, output: Any, *, fails: str, open_to: frozenset[Right], error: str = "") -> Callable[[Model], Model]:
     """Give a model that only the service itself calls its queue, and list it in INTERNAL."""
 
     def declare(model: Model) -> Model:
-        model.route = Route("", f"/{service}", output, "", fails, error=error)
+        model.route = Route("", f"/{service}", output, "", fails, error=error, open_to=open_to)
         INTERNAL.append(model)
         return model
 

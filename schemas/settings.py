@@ -1,9 +1,14 @@
 """The deployment, typed and described."""
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.rights import EVERY_RIGHT, Right
 
 # the S3 API is at the root of a server
 _ENDPOINT = "^https?://[^/?#@]+/?$"
@@ -22,6 +27,17 @@ class Section(BaseModel):
     """A part of the settings; what it does not know it refuses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _cannot_be_tampered_with(url: str) -> bool:
+    """Whether what comes from a URL is its server's own: by https, or from this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and parts.hostname != "localhost":
+        try:
+            return ip_address(parts.hostname or "").is_loopback
+        except ValueError:
+            return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname)
 
 
 class Filesystem(Section):
@@ -60,17 +76,55 @@ class System(Section):
     connections_per_user: int = Field(2, ge=1, description="SSH connections one user may have from one worker process")
 
 
+Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"]
+
+
 class Issuer(Section):
-    """Who signs the tokens of users."""
+    """Who signs the tokens of users, and what its tokens are good for. Of several, each needs `issuer` and `users`."""
 
     issuer: str = Field("", description="Value that `iss` must have; not checked when empty")
-    jwks_url: str = Field(description="Where its public keys are")
-    algorithm: Literal["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"] = Field(
-        "RS256", description="The one signature algorithm accepted"
+    jwks_url: str = Field(description="Where its public keys are: by https, or on this very machine")
+    insecure_jwks: bool = Field(
+        False, description="Whether `jwks_url` may be http to another machine: only where nobody else is on the way"
     )
+    algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1, description="The signature algorithms accepted")
     audience: str = Field("", description="Value that `aud` must hold; not checked when empty")
-    scope: str = Field("", description="Scope that the token must have; not checked when empty")
+    scopes: tuple[str, ...] = Field((), description="Scopes that tokens must have, each of them")
+    username_claim: str = Field("preferred_username", min_length=1, description="Claim that names the user")
+    users: str = Field(
+        "",
+        description="Regular expression that the whole names of this issuer's users match; any name does when empty, of a single issuer",
+    )
     service_account_role: str = Field("firecrest-sa", description="Realm role of tokens whose user is their client's first role")
+    client_claim: str = Field("clientId", min_length=1, description="Claim that names the client of a service account")
+    clients: dict[str, str] = Field({}, description="Users of service accounts by their client, in place of its first role")
+    scope_rights: dict[str, tuple[Right, ...]] = Field({}, description="What scopes allow: `read`, `write`, `submit`, `admin`")
+    role_rights: dict[str, tuple[Right, ...]] = Field(
+        {}, description="What realm roles allow; every token allows everything when this and `scope_rights` are empty"
+    )
+
+    @field_validator("users")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as wrong:
+            raise ValueError(f"not a regular expression: {wrong}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _keys_are_its_own(self) -> Self:
+        if not self.insecure_jwks and not _cannot_be_tampered_with(self.jwks_url):
+            raise ValueError(f"whoever is on the way could change the keys at {self.jwks_url}: https, or insecure_jwks")
+        return self
+
+    def rights(self, scopes: frozenset[str], roles: frozenset[str]) -> frozenset[Right]:
+        """What a token with these scopes and realm roles allows."""
+        if not self.scope_rights and not self.role_rights:
+            return EVERY_RIGHT
+        given = [rights for name, rights in self.scope_rights.items() if name in scopes]
+        given += [rights for name, rights in self.role_rights.items() if name in roles]
+        return frozenset().union(*given)
 
 
 class Broker(Section):
@@ -225,6 +279,15 @@ class Settings(Section):
         for system in self.systems:
             if system.transfer_system and self.system(system.transfer_system) is None:
                 raise ValueError(f"there is no system {system.transfer_system}, which is to run the transfer jobs of {system.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _issuers_are_told_apart(self) -> Self:
+        names = [issuer.issuer for issuer in self.issuers]
+        if len(names) > 1 and not all(issuer.issuer and issuer.users for issuer in self.issuers):
+            raise ValueError("of several issuers, each needs `issuer`, and `users` that says whose tokens it may sign")
+        if len(set(names)) < len(names):
+            raise ValueError("two issuers have the same `issuer`")
         return self
 
     def system(self, name: str) -> System | None:

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from schemas.operation import Course, Operation, operation
+from schemas.rights import EVERY_RIGHT
 
 
 class ServiceStatus(BaseModel):
@@ -52,7 +53,7 @@ class ParameterGroups(BaseModel):
     storage: list[Parameter]
 
 
-_LOCAL: dict[str, Any] = {"course": Course.LOCAL, "on_system": False, "envelope": "out"}
+_LOCAL: dict[str, Any] = {"course": Course.LOCAL, "on_system": False, "envelope": "out", "open_to": EVERY_RIGHT}
 
 
 @operation("GET /status/services", list[ServiceStatus], says="List of services with status and description.", **_LOCAL)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from schemas.fields import Absent, Count, Text, because, harmless, saying
 from schemas.operation import Course, Operation, operation
+from schemas.rights import EVERY_RIGHT, Right
 from schemas.task import Status, Task
 
 
@@ -32,7 +33,12 @@ class TaskAlone(TaskShown):
     task_url: str
 
 
-_LOCAL: dict[str, Any] = {"course": Course.LOCAL, "on_system": False, "fails": "Failed to retrieve tasks information"}
+_LOCAL: dict[str, Any] = {
+    "course": Course.LOCAL,
+    "on_system": False,
+    "open_to": EVERY_RIGHT,
+    "fails": "Failed to retrieve tasks information",
+}
 
 
 _PAGE = 25
@@ -105,7 +111,12 @@ class OneTask(Operation):
     task_id: str = Field(alias="taskid", description="Task id")
 
 
-@operation("DELETE /tasks/{taskid}", TaskAlone, envelope="task", **{**_LOCAL, "fails": "Failed to delete task"})
+@operation(
+    "DELETE /tasks/{taskid}",
+    TaskAlone,
+    envelope="task",
+    **{**_LOCAL, "open_to": frozenset({Right.WRITE, Right.SUBMIT}), "fails": "Failed to delete task"},
+)
 class CancelTask(Operation):
     """Cancel a task of the caller that has not ended yet."""
 

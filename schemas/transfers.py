@@ -7,7 +7,9 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_val
 
 from schemas.fields import Absent, Count, Flag, Refusal, Text, because, saying
 from schemas.operation import Course, Operation, internal, operation
+from schemas.rights import Right
 
+_DOWNLOADERS = frozenset({Right.READ, Right.WRITE})
 _UPLOAD = "Failed to upload file"
 _DOWNLOAD = "Failed to download file"
 _LONGEST_PATH = 4096  # bytes, as Linux has it; it is kept in the task several times
@@ -21,14 +23,14 @@ class Progress(BaseModel):
     rate: int
 
 
-@internal("storage", None, fails=_UPLOAD, error="'targetPath' directory not allowed")
+@internal("storage", None, fails=_UPLOAD, error="'targetPath' directory not allowed", open_to=frozenset({Right.WRITE}))
 class Writable(Operation):
     """Check that a directory, or the one that would hold the file, can be written to."""
 
     target_path: Text
 
 
-@internal("storage", None, fails="sourcePath error")
+@internal("storage", None, fails="sourcePath error", open_to=frozenset({Right.READ}))
 class ReadableSource(Operation):
     """Check that a file, or a directory, is there and can be read."""
 
@@ -36,7 +38,7 @@ class ReadableSource(Operation):
     directory: bool = False
 
 
-@internal("storage", None, fails=_DOWNLOAD)
+@internal("storage", None, fails=_DOWNLOAD, open_to=_DOWNLOADERS)
 class Unstage(Operation):
     """Remove what a download has put into the object store."""
 
@@ -104,6 +106,7 @@ _SourcePath = Annotated[Text, AfterValidator(_names_what_it_is)]
     status=201,
     course=Course.DEFERRED,
     steps=True,
+    open_to=frozenset({Right.READ}),
     probe=lambda op: ReadableSource(source_path=op.source_path, directory=op.directory),
 )
 class StageOut(Operation):
@@ -127,6 +130,7 @@ def _alphanumeric(text: str) -> str:
     course=Course.LOCAL,
     envelope="success",
     on_system=False,
+    open_to=_DOWNLOADERS,
 )
 class Invalidate(Operation):
     """Remove a downloaded file from the object store, with the link to it."""

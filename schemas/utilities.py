@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 
 from schemas.fields import Absent, Count, Flag, Presence, Refusal, Text, Upload, because, harmless, saying
 from schemas.operation import Operation, operation
+from schemas.rights import EVERY_RIGHT, Right
 
 FORMATS = frozenset({"zip", "tar", "gz", "tgz", "bz2", "xz"})
 
@@ -146,7 +147,7 @@ class View(Part):
     skip_ending: Flag = Field(False, alias="skip_ending", description="Show all but the last lines or bytes")
 
 
-@operation("GET /utilities/whoami", str | Groups, says="User information")
+@operation("GET /utilities/whoami", str | Groups, says="User information", open_to=EVERY_RIGHT)
 class Whoami(Operation):
     """Show who the caller is on the system."""
 
@@ -219,7 +220,7 @@ class Chmod(Operation):
 _CHOWN_REFUSAL = Refusal("Error in chown operation", "group or owner {reason}")
 
 
-@operation("PUT /utilities/chown", str, says="Success to chown file or directory.")
+@operation("PUT /utilities/chown", str, says="Success to chown file or directory.", open_to=frozenset({Right.ADMIN}))
 class Chown(Operation):
     """Change owner and group of a file or a directory."""
 

@@ -56,7 +56,7 @@ def _settings(site: Site, gateway: Deployment) -> dict[str, object]:
     ]
     return {
         "systems": systems,
-        "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithm": "RS256", "audience": "account"}],
+        "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithms": ["RS256"], "audience": "account"}],
         "broker": {"url": gateway.redis_url},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5, "storage_period": 3},

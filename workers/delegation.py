@@ -10,6 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
+import schemas.catalogue  # noqa: F401 (every operation that a grant may be for)
 from broker.celery import create_celery
 from broker.configuration import open_redis
 from broker.grants import GrantVerifier, unseal, verified_claims
@@ -20,6 +21,8 @@ from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
 from schemas.errors import AccessDenied, FirecrestError, Unauthorized
 from schemas.grant import Grant, GrantError
+from schemas.operation import operation_named
+from schemas.rights import Right
 from schemas.settings import Settings
 from workers.authorities import authority
 from workers.certificates import Authority, CertificateRequest, sign
@@ -99,11 +102,20 @@ class Delegation:
 
     def _check_user(self, grant: Grant) -> None:
         try:
-            user = self.tokens.user(unseal(grant, *self.openers()), moment=grant.accepted)
+            bearer = self.tokens.bearer(unseal(grant, *self.openers()), moment=grant.accepted)
         except Unauthorized as refused:
             raise GrantError(f"the token in the grant is not valid: {refused.description}") from None
-        if user != grant.user or self.settings.system(grant.system) is None:
+        if bearer.user != grant.user or self.settings.system(grant.system) is None:
             raise GrantError("the token in the grant is another user's, or the system is unknown")
+        if not bearer.rights & _rights(grant):
+            raise GrantError(f"the token in the grant does not allow {grant.operation}")
+
+
+def _rights(grant: Grant) -> frozenset[Right]:
+    try:
+        return operation_named(grant.operation).route.rights
+    except KeyError:
+        raise GrantError("the grant is for no operation that there is") from None
 
 
 def create_delegation(settings: Settings) -> celery.Celery:

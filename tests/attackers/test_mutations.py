@@ -125,7 +125,7 @@ def verdicts(verify: Callable[[str], Any], forged: list[str], refusal: type[Exce
 
 
 def test_what_is_mutated_is_genuine_to_begin_with(settings: Settings, token: str, grant: str) -> None:
-    assert TokenVerifier(settings.issuers).user(token) == "fcalice"
+    assert TokenVerifier(settings.issuers).bearer(token).user == "fcalice"
     assert GrantVerifier(API.public_key()).verify(grant).user == "fcalice"
     assert certifier(settings).certify(petition(grant)).startswith("ssh-ed25519-cert")
 
@@ -133,7 +133,7 @@ def test_what_is_mutated_is_genuine_to_begin_with(settings: Settings, token: str
 def test_ten_thousand_mutated_tokens_are_refused(settings: Settings, token: str) -> None:
     forged = Attacker.armed(token, ISSUER.public_key(), SEED).statements(COUNT)
     assert token not in forged
-    assert verdicts(TokenVerifier(settings.issuers).user, forged, Unauthorized) == {"refused": COUNT}
+    assert verdicts(TokenVerifier(settings.issuers).bearer, forged, Unauthorized) == {"refused": COUNT}
 
 
 def test_ten_thousand_mutated_headers_are_refused(settings: Settings, token: str) -> None:

@@ -11,6 +11,7 @@ from api.app import create_app
 from broker.blobs import Blobs
 from broker.gateway import Caller
 from schemas.operation import Operation
+from schemas.rights import EVERY_RIGHT
 from schemas.settings import Issuer, Limits, Settings, System
 from workers.host import LocalHost
 from workers.performing import PERFORMERS, Scene
@@ -33,7 +34,7 @@ class Known:
     """Everybody is alice."""
 
     def caller(self, _: object) -> Caller:
-        return Caller("alice", "token")
+        return Caller("alice", "token", EVERY_RIGHT)
 
 
 def extend(module: Any, text: str) -> None:

@@ -77,7 +77,7 @@ def test_every_system_has_probes_of_its_own_in_the_beat_s_schedule() -> None:
     ]
     everything = {
         "systems": systems,
-        "issuers": [{"jwks_url": "u"}],
+        "issuers": [{"jwks_url": "https://u"}],
         "broker": {"url": "redis://h"},
         "keys": {"private": "/k", "public": "/k"},
         "probes": {"service_period": 1, "system_period": 2, "filesystem_period": 3, "scheduler_period": 4, "storage_period": 5},

@@ -24,6 +24,7 @@ from broker.keys import make_missing, sealing_key, signing_key
 from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import Unauthorized
+from schemas.rights import EVERY_RIGHT
 from schemas.settings import Settings
 from tests.real_site import eventually, not_here
 from workers.app import create_worker
@@ -37,7 +38,7 @@ class NamedCallers:
         """The user named in the header."""
         if "Authorization" not in headers:
             raise Unauthorized(description="No Auth Header given")
-        return Caller(headers["Authorization"].removeprefix("Bearer "), "a token")
+        return Caller(headers["Authorization"].removeprefix("Bearer "), "a token", EVERY_RIGHT)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from broker.gateway import Caller, Gateway
 from schemas.compute import SubmitUpload
 from schemas.errors import CommandFailed, SizeLimit
 from schemas.fields import Upload
+from schemas.rights import EVERY_RIGHT
 from schemas.settings import Broker, Settings
 from schemas.task import Status
 from schemas.utilities import Download, UploadFile
@@ -33,7 +34,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent.parent
 MEGABYTE = 1024 * 1024
 CONTENT = random.Random(20261122).randbytes(1024 * 1024)
-SOMEBODY = Caller("somebody", "a token")
+SOMEBODY = Caller("somebody", "a token", EVERY_RIGHT)
 # what allocators and buffers may take, whatever the size of the file
 MOST_GROWTH = 40 * MEGABYTE
 

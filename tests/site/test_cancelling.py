@@ -20,6 +20,7 @@ from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.compute import SubmitUpload
 from schemas.fields import Upload
+from schemas.rights import EVERY_RIGHT
 from schemas.settings import Settings
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
@@ -77,7 +78,7 @@ def submission(gateway: Gateway, site: Site, script: bytes) -> tuple[str, str]:
     key = uuid4().hex
     op = SubmitUpload(file=Upload(name="job.sh", key=key, size=len(script), sha256=hashlib.sha256(script).hexdigest()))
     gateway.keep(op, [script])
-    return gateway.defer(op, Caller("fcalice", site.token("alice")), "cluster").task_id, key
+    return gateway.defer(op, Caller("fcalice", site.token("alice"), EVERY_RIGHT), "cluster").task_id, key
 
 
 def test_a_submission_that_waits_is_cancelled_and_never_runs(site: Site, alice: Client, gateway: Gateway, folder: Folder) -> None:
