@@ -24,7 +24,7 @@ from broker.keys import make_missing, sealing_key, signing_key
 from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import Unauthorized
-from schemas.rights import EVERY_RIGHT
+from schemas.rights import EVERY_RIGHT, Right
 from schemas.settings import Settings
 from tests.real_site import eventually, not_here
 from workers.app import create_worker
@@ -35,10 +35,11 @@ class NamedCallers:
     """Callers who are who they say they are."""
 
     def caller(self, headers: Headers) -> Caller:
-        """The user named in the header."""
+        """The user named in the header, with the rights behind the name, or all."""
         if "Authorization" not in headers:
             raise Unauthorized(description="No Auth Header given")
-        return Caller(headers["Authorization"].removeprefix("Bearer "), "a token", EVERY_RIGHT)
+        name, *rights = headers["Authorization"].removeprefix("Bearer ").split()
+        return Caller(name, "a token", frozenset(map(Right, rights)) or EVERY_RIGHT)
 
 
 @pytest.fixture(scope="session")

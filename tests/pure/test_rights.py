@@ -1,0 +1,118 @@
+"""Which rights operations need; the API's refusals are in tests/served, the delegation's here."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+import schemas.catalogue  # noqa: F401 (every operation)
+from broker.grants import GrantSigner, GrantVerifier
+from broker.tokens import TokenVerifier
+from schemas.compute import Readable, SubmitPath
+from schemas.grant import GrantError
+from schemas.operation import INTERNAL, OPERATIONS, Operation
+from schemas.rights import EVERY_RIGHT, Right
+from schemas.settings import Settings
+from schemas.utilities import Chown, Ls, Mkdir, Whoami
+from tests.pure.test_tokens import HERE, claims, key_set, serving, token
+from workers.certificates import UserKey
+from workers.delegation import Delegation
+
+
+def test_operations_need_these_rights() -> None:
+    needed = defaultdict(set)
+    for operation in (*OPERATIONS, *INTERNAL):
+        needed["any" if operation.route.rights == EVERY_RIGHT else " ".join(sorted(operation.route.rights))].add(operation.task())
+    assert dict(needed) == {
+        "read": {
+            "utilities.Ls", "utilities.FileType", "utilities.Stat", "utilities.Checksum", "utilities.Head", "utilities.Tail",
+            "utilities.View", "utilities.Download", "compute.Nodes", "compute.OneNode", "compute.Partitions",
+            "compute.Reservations", "compute.Jobs", "compute.OneJob", "compute.Accounting", "reservations.Reservations", "storage.StageOut", "storage.ReadableSource",
+        },
+        "write": {
+            "utilities.UploadFile", "utilities.Mkdir", "utilities.Rm", "utilities.Rename", "utilities.Copy", "utilities.Chmod",
+            "utilities.Symlink", "utilities.Compress", "utilities.Extract", "storage.StageIn", "storage.Writable",
+        },
+        "submit": {
+            "compute.SubmitUpload", "compute.SubmitPath", "compute.Cancel", "compute.Readable", "compute.CopyJob", "compute.MoveJob",
+            "compute.RsyncJob", "compute.RemoveJob", "compute.CompressJob", "compute.ExtractJob",
+        },
+        "admin": {
+            "utilities.Chown", "reservations.CreateReservation", "reservations.UpdateReservation", "reservations.DeleteReservation",
+        },
+        "read write": {"storage.Invalidate", "storage.Unstage"},
+        "submit write": {"tasks.CancelTask"},
+        "any": {
+            "utilities.Whoami", "compute.Reachable", "tasks.Tasks", "tasks.OneTask", "status.Services", "status.OneService",
+            "status.Systems", "status.OneSystem", "status.Filesystems", "status.FilesystemsOf", "status.Parameters",
+            "utilities.Alive", "compute.Alive", "storage.Alive", "tasks.Alive", "reservations.Alive",
+        },
+    }  # fmt: skip
+
+
+CA, WORKER, API, OPENER = (
+    Ed25519PrivateKey.generate(),
+    Ed25519PrivateKey.generate(),
+    Ed25519PrivateKey.generate(),
+    X25519PrivateKey.generate(),
+)
+
+
+@pytest.fixture(scope="module")
+def delegation() -> Iterator[Delegation]:
+    """A delegation whose one issuer's scopes allow something."""
+    with serving(200, key_set()) as url:
+        rights = {"look": ["read"], "change": ["write"], "run": ["submit"], "rule": ["admin"]}
+        settings = Settings.model_validate(
+            {
+                "systems": [{"name": "cluster", "host": "localhost", "host_keys": ["none"]}],
+                "issuers": [{"issuer": HERE, "jwks_url": url, "audience": "firecrest", "scope_rights": rights}],
+                "broker": {"url": "redis://127.0.0.1:9"},
+                "keys": {"private": "/none", "public": "/none"},
+            }
+        )
+        yield Delegation(
+            ca=CA,
+            opener=OPENER,
+            worker=WORKER.public_key(),
+            grants=GrantVerifier(API.public_key()),
+            tokens=TokenVerifier(settings.issuers),
+            settings=settings,
+        )
+
+
+def petition(op: Operation, scope: str) -> str:
+    """What a worker asks with a grant that a broken-in API might sign for whatever token it has seen."""
+    signer = GrantSigner(API, OPENER.public_key())
+    grant = signer.grant(op, task_id="1a", user="alice", system="cluster", token=token(claims(scope=scope)), seconds=10)
+    asked = {"worker": "utilities.1", "public_key": UserKey().public_line(), "at": int(time.time()), "grant": grant}
+    return jwt.encode(asked, WORKER, algorithm="EdDSA")
+
+
+LS, MKDIR, CHOWN = Ls(target_path="x"), Mkdir(target_path="x"), Chown(target_path="x", group="x")
+CASES = {Right.READ: LS, Right.WRITE: MKDIR, Right.SUBMIT: SubmitPath(target_path="x"), Right.ADMIN: CHOWN}
+
+
+@pytest.mark.parametrize("scope", ["look", "change", "run", "rule", "other"])
+def test_the_delegation_asks_the_token_itself_for_the_right(delegation: Delegation, scope: str) -> None:
+    allowed = {"look": Right.READ, "change": Right.WRITE, "run": Right.SUBMIT, "rule": Right.ADMIN}
+    for right, op in CASES.items():
+        if allowed.get(scope) is right:
+            assert delegation.certify(petition(op, scope)).startswith("ssh-ed25519-cert")
+        else:
+            with pytest.raises(GrantError, match="does not allow"):
+                delegation.certify(petition(op, scope))
+
+
+def test_a_probe_of_the_gateway_needs_what_its_operation_needs(delegation: Delegation) -> None:
+    assert delegation.certify(petition(Readable(target_path="x"), "run"))
+    with pytest.raises(GrantError, match="does not allow"):
+        delegation.certify(petition(Readable(target_path="x"), "look"))
+    for scope in ("look", "change", "run", "rule"):
+        assert delegation.certify(petition(Whoami(), scope))
+    with pytest.raises(GrantError, match="does not allow"):
+        delegation.certify(petition(Whoami(), "other"))
