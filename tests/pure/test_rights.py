@@ -3,14 +3,15 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from uuid import uuid4
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import schemas.catalogue  # noqa: F401 (every operation)
-from broker.grants import GrantSigner, GrantVerifier
+from broker.grants import GrantSigner, GrantVerifier, sign_claims
+from broker.key_rings import KeyRing
 from broker.tokens import TokenVerifier
 from schemas.compute import Readable, SubmitPath
 from schemas.grant import GrantError
@@ -19,8 +20,10 @@ from schemas.rights import EVERY_RIGHT, Right
 from schemas.settings import Settings
 from schemas.utilities import Chown, Ls, Mkdir, Whoami
 from tests.pure.test_tokens import HERE, claims, key_set, serving, token
+from workers.authorities import KeyAuthority
 from workers.certificates import UserKey
 from workers.delegation import Delegation
+from workers.policy import Policy
 
 
 def test_operations_need_these_rights() -> None:
@@ -31,7 +34,8 @@ def test_operations_need_these_rights() -> None:
         "read": {
             "utilities.Ls", "utilities.FileType", "utilities.Stat", "utilities.Checksum", "utilities.Head", "utilities.Tail",
             "utilities.View", "utilities.Download", "compute.Nodes", "compute.OneNode", "compute.Partitions",
-            "compute.Reservations", "compute.Jobs", "compute.OneJob", "compute.Accounting", "reservations.Reservations", "storage.StageOut", "storage.ReadableSource",
+            "compute.Reservations", "compute.Jobs", "compute.OneJob", "compute.Accounting",
+            "reservations.Reservations", "storage.StageOut", "storage.ReadableSource",
         },
         "write": {
             "utilities.UploadFile", "utilities.Mkdir", "utilities.Rm", "utilities.Rename", "utilities.Copy", "utilities.Chmod",
@@ -76,11 +80,12 @@ def delegation() -> Iterator[Delegation]:
             }
         )
         yield Delegation(
-            ca=CA,
-            opener=OPENER,
-            worker=WORKER.public_key(),
+            authority=lambda: KeyAuthority(CA),
+            openers=lambda: [OPENER],
+            workers=KeyRing(WORKER.public_key(), name="worker"),
             grants=GrantVerifier(API.public_key()),
             tokens=TokenVerifier(settings.issuers),
+            policy=Policy(settings.delegation, seconds=300),
             settings=settings,
         )
 
@@ -89,8 +94,8 @@ def petition(op: Operation, scope: str) -> str:
     """What a worker asks with a grant that a broken-in API might sign for whatever token it has seen."""
     signer = GrantSigner(API, OPENER.public_key())
     grant = signer.grant(op, task_id="1a", user="alice", system="cluster", token=token(claims(scope=scope)), seconds=10)
-    asked = {"worker": "utilities.1", "public_key": UserKey().public_line(), "at": int(time.time()), "grant": grant}
-    return jwt.encode(asked, WORKER, algorithm="EdDSA")
+    asked = {"call": uuid4().hex, "worker": "utilities.1", "public_key": UserKey().public_line(), "at": int(time.time()), "grant": grant}
+    return sign_claims(asked, WORKER)
 
 
 LS, MKDIR, CHOWN = Ls(target_path="x"), Mkdir(target_path="x"), Chown(target_path="x", group="x")
