@@ -12,7 +12,7 @@ from broker.replies import Replies
 from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
 
-_settings = read_settings()
+_settings = read_settings("api")
 _redis = open_redis(_settings)
 _gateway = Gateway(
     create_celery(_settings),

@@ -1,12 +1,13 @@
 """The one Celery configuration, the same on both sides of the broker."""
 
+import ssl
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from broker.health import Probe
-from schemas.settings import Settings
+from schemas.settings import Broker, Settings
 
 HOUSEKEEPING = "beat"
 SERVICES = ("utilities", "compute", "storage", "reservations")
@@ -15,11 +16,14 @@ QUEUES = (*SERVICES, "delegation", HOUSEKEEPING)
 _HALF_A_DAY = 43200
 
 
-def create_celery(settings: Settings) -> Celery:
-    """A Celery application for this deployment: queues, routes, the beat schedule and nothing that performs."""
-    celery = Celery("firecrest", broker=settings.broker.url, set_as_current=False)
+def create_celery(settings: Settings, *, unacked: str = "unacked", **options: Any) -> Celery:
+    """A Celery application for this deployment: queues, routes, the beat schedule and nothing that performs.
+
+    `unacked` is the key in Redis of what consumers have taken and not done yet; `options` are Celery's own.
+    """
+    celery = Celery("firecrest", broker=settings.broker.url, set_as_current=False, **options)
     celery.conf.update(
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_create_missing_queues=False,
         task_default_queue=HOUSEKEEPING,
         task_routes=(_by_service,),
@@ -35,7 +39,11 @@ def create_celery(settings: Settings) -> Celery:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            "unacked_key": unacked,
+            "unacked_index_key": f"{unacked}_index",
+            "unacked_mutex_key": f"{unacked}_mutex",
         },
+        broker_use_ssl=redis_tls(settings.broker) or None,
         beat_schedule={
             "sweep": {"task": "beat.Sweep", "schedule": settings.engine.sweep_seconds, "options": {"expires": 10}},
             **({"orphans": _tick("beat.SweepStaging", settings.storage.orphan_seconds)} if settings.storage else {}),
@@ -46,6 +54,14 @@ def create_celery(settings: Settings) -> Celery:
         redbeat_lock_timeout=10,
     )
     return celery
+
+
+def redis_tls(broker: Broker) -> dict[str, Any]:
+    """How redis-py, and through it kombu and redbeat, verify the certificate of a rediss:// URL."""
+    if not broker.url.startswith("rediss:"):
+        return {}
+    known = {"ssl_ca_certs": str(broker.ca)} if broker.ca else {}
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2, **known}
 
 
 def probes(settings: Settings) -> dict[str, dict[str, Any]]:

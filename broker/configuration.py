@@ -3,23 +3,40 @@
 import os
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from schemas.settings import Settings
+from broker.celery import redis_tls
+from broker.redis_users import password_file
+from schemas.settings import Broker, Settings
 
 VARIABLE = "FIRECREST_SETTINGS"
 
 
-def read_settings() -> Settings:
-    """The settings in the YAML file that $FIRECREST_SETTINGS names.
+def read_settings(user: str) -> Settings:
+    """The settings in the YAML file that $FIRECREST_SETTINGS names, for a process that is that user of Redis.
 
     Raises KeyError when the variable is not set, OSError and pydantic.ValidationError when the file is no good.
     """
-    return Settings.model_validate(yaml.safe_load(Path(os.environ[VARIABLE]).read_text(encoding="utf-8")))
+    return settings_in(Path(os.environ[VARIABLE]), user)
+
+
+def settings_in(file: Path, user: str) -> Settings:
+    """The settings in a YAML file, for a process that is that user of Redis. Raises OSError and pydantic.ValidationError."""
+    settings = Settings.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return settings.model_copy(update={"broker": _logged_in(settings.broker, user)})
+
+
+def _logged_in(broker: Broker, user: str) -> Broker:
+    if broker.passwords is None:
+        return broker
+    password = password_file(broker.passwords, user).read_text(encoding="utf-8").strip()
+    url = urlsplit(broker.url)
+    return broker.model_copy(update={"url": url._replace(netloc=f"{user}:{password}@{url.netloc}").geturl()})
 
 
 def open_redis(settings: Settings, *, retries: int = 1) -> Redis:
@@ -27,6 +44,7 @@ def open_redis(settings: Settings, *, retries: int = 1) -> Redis:
     backoff = ExponentialBackoff(cap=1, base=0.05)
     return Redis.from_url(
         settings.broker.url,
+        **redis_tls(settings.broker),
         retry=Retry(backoff, retries),
         socket_timeout=10,
         socket_connect_timeout=2,

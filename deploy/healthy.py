@@ -26,13 +26,13 @@ def ssh(port: str) -> bool:
 
 def worker(name: str) -> bool:
     """Whether the Celery worker of that name on this host answers."""
-    with create_celery(read_settings()) as celery:
+    with create_celery(read_settings("probe")) as celery:
         return bool(celery.control.inspect(destination=[f"{name}@{socket.gethostname()}"], timeout=5).ping())
 
 
 def beat() -> bool:
     """Whether some beat holds the lock."""
-    return bool(open_redis(read_settings()).exists("redbeat::lock"))
+    return bool(open_redis(read_settings("probe")).exists("redbeat::lock"))
 
 
 KINDS: dict[str, Callable[..., bool]] = {"http": http, "ssh": ssh, "worker": worker, "beat": beat}

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from broker.keys import make_missing
+from broker.redis_users import ADMIN, RULES, acl_text, password_file
 from deploy.parts import PARTS
 
 HOLDERS = {"api": "keys-api", "worker": "keys-worker", "delegation": "keys-delegation", "ca": "keys-delegation"}
@@ -23,10 +24,19 @@ CLIENTS = {"client.env": "firecrest-alice", "client-bob.env": "firecrest-bob"}
 ISSUER = f"http://127.0.0.1:{PARTS['issuer'].inner}/realms/kcrealm"  # a name; it is reached at another address
 OIDC = f"http://issuer:{PARTS['issuer'].shown}/realms/kcrealm/protocol/openid-connect"
 S3 = f"http://storage:{PARTS['storage'].shown}"
+# whose volume has the password of which user of Redis: health checks, too, are made in the containers of what they check
+USERS = {
+    "keys-api": ("api",),
+    "keys-worker": ("worker", "probe"),
+    "keys-delegation": ("delegation", "probe"),
+    "keys-beat": ("beat", "probe"),
+    "flower": ("flower",),
+    "redis": ("probe", ADMIN),
+}
 REDIS_CONF = """\
 bind 0.0.0.0
 port 6379
-requirepass {password}
+aclfile /volumes/redis/users.acl
 dir /volumes/data
 daemonize no
 logfile ""
@@ -40,15 +50,15 @@ maxmemory-policy noeviction
 def main(volumes: Path) -> None:
     """Make what is missing."""
     _make_keys(volumes)
-    password = _once(volumes / "redis" / "password", secrets.token_hex(32))
-    _once(volumes / "redis" / "redis.conf", REDIS_CONF.format(password=password))
-    _once(volumes / "flower" / "password", f"admin:{secrets.token_hex(16)}")
+    _make_users(volumes)
+    _place(volumes / "redis" / "redis.conf", REDIS_CONF)
+    _once(volumes / "flower" / "flower.login", f"admin:{secrets.token_hex(16)}")
     clients = {client: secrets.token_hex(20) for client in CLIENTS.values()}
     clients = _seed(volumes, "issuer", clients)
     storage = _seed(volumes, "storage", {name: secrets.token_hex(20) for name in ("s3_access_key", "s3_secret_key")})
     _seed(volumes, "cluster", {})
     host_key = _host_key(volumes / "cluster")
-    settings = _settings(password=password, host_key=host_key, storage=storage)
+    settings = _settings(host_key=host_key, storage=storage)
     _once(volumes / "settings" / "settings.yaml", yaml.safe_dump(settings, sort_keys=False))
     for name, client in CLIENTS.items():
         _once(volumes / "client" / name, _variables(client, clients[client]))
@@ -63,6 +73,16 @@ def _make_keys(volumes: Path) -> None:
             if not (volumes / holder / f"{part}.key").exists():
                 _place(volumes / "public" / f"{part}.pub", (public / f"{part}.pub").read_text(), mode=0o644)
                 _place(volumes / holder / f"{part}.key", (private / f"{part}.key").read_text())
+
+
+def _make_users(volumes: Path) -> None:
+    """A password for every user of Redis, where it is needed, and the ACL file, which is that of this release."""
+    passwords = {}
+    for user in (*RULES, ADMIN):
+        files = [password_file(volumes / holder, user) for holder, users in USERS.items() if user in users]
+        known = next((file.read_text(encoding="utf-8") for file in files if file.exists()), secrets.token_hex(32))
+        passwords[user] = [_once(file, known) for file in files].pop()
+    _place(volumes / "redis" / "users.acl", acl_text(passwords))
 
 
 def _seed(volumes: Path, part: str, values: dict[str, str]) -> dict[str, str]:
@@ -81,7 +101,7 @@ def _host_key(folder: Path) -> str:
     return (folder / "host.pub").read_text().strip()
 
 
-def _settings(*, password: str, host_key: str, storage: dict[str, str]) -> dict[str, object]:
+def _settings(*, host_key: str, storage: dict[str, str]) -> dict[str, object]:
     system = {
         "name": "cluster",
         "host": "cluster",
@@ -95,7 +115,7 @@ def _settings(*, password: str, host_key: str, storage: dict[str, str]) -> dict[
     return {
         "systems": [system],
         "issuers": [{"issuer": ISSUER, "jwks_url": f"{OIDC}/certs", "insecure_jwks": True, "algorithms": ["RS256"], "audience": "account"}],
-        "broker": {"url": f"redis://:{password}@redis:6379/0"},
+        "broker": {"url": "redis://redis:6379/0", "passwords": "/volumes/keys"},
         "keys": {"private": "/volumes/keys", "public": "/volumes/public"},
         "storage": {
             "private_url": S3,

@@ -130,7 +130,23 @@ class Issuer(Section):
 class Broker(Section):
     """Redis, which carries messages and keeps task records."""
 
-    url: str = Field(description="redis:// or rediss:// URL with its password")
+    url: str = Field(
+        pattern="^rediss?://", description="redis:// or, for TLS, rediss:// URL; without user and password if `passwords` is set"
+    )
+    passwords: Path | None = Field(
+        None, description="Folder in which each process finds the password of its own user of Redis (`python -m broker.redis_users`)"
+    )
+    ca: Path | None = Field(
+        None, description="File with the CAs that may vouch for Redis' certificate; the machine's own when absent. It is always verified"
+    )
+
+    @model_validator(mode="after")
+    def _certain(self) -> Self:
+        if self.passwords and "@" in self.url:
+            raise ValueError("the URL has a user or password of its own beside `passwords`")
+        if self.ca and not self.url.startswith("rediss:"):
+            raise ValueError("a CA is of use only with rediss://")
+        return self
 
 
 class Keys(Section):

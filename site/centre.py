@@ -124,6 +124,7 @@ class Centre:
         for name in ("host", "ridge"):
             ssh_server.make_host_key(site, name)
         run(sys.executable, "-m", "broker.keys", str(layout.keys / "private"), str(layout.keys / "public"), directory=REPOSITORY)
+        redis_server.make_users(site)
         write_documents(site)
         return site
 

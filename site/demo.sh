@@ -49,7 +49,7 @@ cat <<TEXT
 
 The servers keep running until   ./run stop
   the API and its Swagger UI     $FIRECREST_URL/
-  Flower                         $(fact flower)/
+  Flower                         $(fact flower)/   login in .site/keys/flower.login
   a second system, Grid Engine   firecrest submit --system ridge job.sh
 Use pyfirecrest as the same user, or get a token and use curl:
   . ./.site/client.env; PATH=\$PWD/.venv/bin:\$PATH; firecrest ls /home/fcalice

@@ -14,6 +14,7 @@ def write_documents(site: Site) -> None:
     write_down(site)
     for gateway in (site.gateway, site.gateway_on_swift):
         private(gateway.settings, yaml.safe_dump(_settings(site, gateway), sort_keys=False))
+    private(site.layout.flower_login, site.flower_login)
     alice, bob = PEOPLE[:2]
     private(site.layout.state / "client.env", _variables(site, alice))
     private(site.layout.state / "client-bob.env", _variables(site, bob))
@@ -57,7 +58,7 @@ def _settings(site: Site, gateway: Deployment) -> dict[str, object]:
     return {
         "systems": systems,
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithms": ["RS256"], "audience": "account"}],
-        "broker": {"url": gateway.redis_url},
+        "broker": {"url": gateway.broker_url, "passwords": str(site.layout.redis_passwords)},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5, "storage_period": 3},
         "delegation": {"source_addresses": ["127.0.0.1/32"]},

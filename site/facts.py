@@ -28,7 +28,8 @@ class Deployment:
     store: str
     suffix: str
     api_url: str
-    redis_url: str
+    broker_url: str
+    redis_url: str  # its administrator's
     settings: Path
 
 
@@ -90,8 +91,9 @@ class Site:
 
     def _deployment(self, store: str, suffix: str, *, database: int) -> Deployment:
         api = self.ports["api" + suffix.replace("-", "_")]
-        redis = f"redis://:{self.secrets['redis']}@127.0.0.1:{self.ports['redis']}/{database}"
-        return Deployment(store, suffix, f"http://127.0.0.1:{api}", redis, self.layout.state / f"settings{suffix}.yaml")
+        place = f"127.0.0.1:{self.ports['redis']}/{database}"
+        admin = f"redis://admin:{self.secrets['redis']}@{place}"
+        return Deployment(store, suffix, f"http://127.0.0.1:{api}", f"redis://{place}", admin, self.layout.state / f"settings{suffix}.yaml")
 
     def announcements(self, gateway: Deployment) -> dict[str, str]:
         """How the object store announces what arrives to a gateway, in the words of its settings; Swift does not."""
@@ -103,6 +105,11 @@ class Site:
     def flower_url(self) -> str:
         """The monitor of the gateway's workers."""
         return f"http://127.0.0.1:{self.ports['flower']}"
+
+    @property
+    def flower_login(self) -> str:
+        """User and password of the monitor."""
+        return f"admin:{self.secrets['flower']}"
 
     @property
     def slurm(self) -> dict[str, str]:
@@ -154,6 +161,7 @@ def _written(layout: Layout) -> dict[str, Any]:
 def _secrets() -> dict[str, str]:
     names = (
         "redis",
+        "flower",
         "mariadb",
         "s3_access_key",
         "s3_secret_key",
@@ -216,6 +224,7 @@ def _document(site: Site) -> dict[str, Any]:
             "host_key": str(layout.keys / "host.pub"),
         },
         "supervisor": {"config": str(layout.etc / "supervisord.conf"), "socket": str(layout.run / "supervisor.sock")},
-        "keys": {"private": str(layout.keys / "private"), "public": str(layout.keys / "public")},
+        "flower_login": site.flower_login,
+        "keys": {"private": str(layout.keys / "private"), "public": str(layout.keys / "public"), "redis": str(layout.redis_passwords)},
         "logs": str(layout.logs),
     }

@@ -89,10 +89,11 @@ def _beat(gateway: Deployment) -> Program:
 
 
 def _flower(site: Site) -> Program:
-    listen = ("--address=127.0.0.1", f"--port={site.ports['flower']}", "--persistent=False", "--max-tasks=10000")
+    options = REPOSITORY / "deploy" / "flower_options.py"
+    listen = ("--address=127.0.0.1", f"--port={site.ports['flower']}", f"--conf={options}")
     return _process(
-        site.gateway, "flower", "celery", "-A", "broker.main", "flower", *listen,
-        ready=lambda: serves(site.flower_url), FLOWER_UNAUTHENTICATED_API="true",
+        site.gateway, "flower", "celery", "-A", "broker.monitor", "flower", *listen,
+        ready=lambda: serves(f"{site.flower_url}/healthcheck"), FIRECREST_FLOWER_LOGIN=str(site.layout.flower_login),
     )  # fmt: skip
 
 

@@ -55,6 +55,16 @@ class Layout:
         return self.state / "keys"
 
     @property
+    def redis_passwords(self) -> Path:
+        """A password file for every user of Redis."""
+        return self.keys / "redis"
+
+    @property
+    def flower_login(self) -> Path:
+        """User and password of Flower."""
+        return self.keys / "flower.login"
+
+    @property
     def munge_socket(self) -> Path:
         """Where munged listens, in a folder of munge's own as it demands, under the name that libmunge knows."""
         return self.state / "munge" / "munge.socket.2"

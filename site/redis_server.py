@@ -1,14 +1,21 @@
-"""Redis: messages and task records, kept in an append-only file."""
+"""Redis: messages and task records, kept in an append-only file; its users may do what broker/redis_users.py says."""
 
-from facts import Site
+import shutil
+import sys
+
+from redis import Redis
+
+from commands import run
+from facts import Site, private
 from folders import owned
+from layout import REPOSITORY
 from probes import answers
 from program import Program
 
 
 def programs(site: Site) -> list[Program]:
     """The Redis server."""
-    login = f"AUTH {site.secrets['redis']}\r\nPING\r\n".encode()
+    login = f"AUTH admin {site.secrets['redis']}\r\nPING\r\n".encode()
     return [
         Program(
             "redis",
@@ -16,9 +23,24 @@ def programs(site: Site) -> list[Program]:
             ready=lambda: answers(site.ports["redis"], said=login, expected=b"+OK\r\n+PONG"),
             user="redis",
             prepare=lambda: _prepare(site),
+            settle=lambda: _load_users(site),
         )
     ]
 
 
+def make_users(site: Site) -> None:
+    """Write down the users of Redis, and the passwords that are missing."""
+    folder, acl = site.layout.redis_passwords, site.layout.etc / "users.acl"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    private(folder / "admin.password", site.secrets["redis"])
+    run(sys.executable, "-m", "broker.redis_users", str(acl), str(folder), "0", "1", directory=REPOSITORY)
+    shutil.chown(acl, "redis")
+
+
 def _prepare(site: Site) -> None:
     owned(site.layout.data / "redis", "redis", 0o700)
+
+
+def _load_users(site: Site) -> None:
+    with Redis.from_url(site.gateway.redis_url) as redis:
+        redis.acl_load()

@@ -45,7 +45,6 @@ def _values(site: Site) -> dict[str, str]:
         "state": str(site.layout.state),
         "munge_socket": str(site.layout.munge_socket),
         "gridengine": " ".join(f"{name}={value}" for name, value in site.gridengine.items()),
-        "redis_password": site.secrets["redis"],
         "mariadb_password": site.secrets["mariadb"],
         "ceph_fsid": site.secrets["ceph_fsid"],
         "ceph_mon_address": mon_address(site),

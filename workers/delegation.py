@@ -131,7 +131,7 @@ def create_delegation(settings: Settings) -> celery.Celery:
         policy=Policy(settings.delegation, seconds=settings.limits.certificate_seconds),
         settings=settings,
     )
-    app = create_celery(settings)
+    app = create_celery(settings, unacked="unacked:delegation")
     _serve(app, delegation, Answers(redis))
     let_pass(app, Tasks(redis, lifetime=settings.limits.task_seconds), "delegation")
     return app

@@ -2,5 +2,7 @@
 
 from broker.configuration import read_settings
 from workers.delegation import create_delegation
+from workers.remote_control import answer_pings_only
 
-app = create_delegation(read_settings())
+answer_pings_only()
+app = create_delegation(read_settings("delegation"))

@@ -2,5 +2,7 @@
 
 from broker.configuration import read_settings
 from workers.app import create_worker
+from workers.remote_control import answer_pings_only
 
-app = create_worker(read_settings())
+answer_pings_only()
+app = create_worker(read_settings("worker"))

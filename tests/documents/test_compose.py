@@ -1,8 +1,10 @@
 """docker-compose.yml, the Dockerfile and deploy/ hold together; there is no engine here to start them."""
 
 import fnmatch
+import hashlib
 import os
 import re
+import runpy
 import shutil
 import stat
 import subprocess
@@ -24,7 +26,7 @@ from tests.real_site import not_here
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-FOLDERS = ["public", "keys-api", "keys-worker", "keys-delegation", "settings", "redis", "flower", "client", *PARTS]
+FOLDERS = ["public", "keys-api", "keys-worker", "keys-delegation", "keys-beat", "settings", "redis", "flower", "client", *PARTS]
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
 OURS = {name: service for name, service in SERVICES.items() if service["image"] != "firecrest-servers" or name == "client"}
 
@@ -159,17 +161,20 @@ def test_the_setup_writes_valid_settings(volumes) -> None:
     settings = Settings.model_validate(yaml.safe_load((volumes / "settings" / "settings.yaml").read_text()))
     (system,) = settings.systems
     assert (system.host, system.port) == ("cluster", PARTS["cluster"].shown)
-    assert settings.broker.url == f"redis://:{(volumes / 'redis' / 'password').read_text()}@redis:6379/0"
+    assert settings.broker.url == "redis://redis:6379/0"
+    assert str(settings.broker.passwords) == "/volumes/keys"
     assert {system.host, "issuer", "storage", "redis"} <= set(SERVICES)
 
 
 def test_each_holder_gets_its_keys_and_they_fit(volumes) -> None:
-    held = {name: sorted(path.name for path in (volumes / name).iterdir()) for name in FOLDERS[:4]}
+    held = {name: sorted(path.name for path in (volumes / name).iterdir()) for name in (*FOLDERS[:5], "flower")}
     assert held == {
         "public": ["api.pub", "ca.pub", "delegation.pub", "worker.pub"],
-        "keys-api": ["api.key"],
-        "keys-worker": ["worker.key"],
-        "keys-delegation": ["ca.key", "delegation.key"],
+        "keys-api": ["api.key", "api.password"],
+        "keys-worker": ["probe.password", "worker.key", "worker.password"],
+        "keys-delegation": ["ca.key", "delegation.key", "delegation.password", "probe.password"],
+        "keys-beat": ["beat.password", "probe.password"],
+        "flower": ["flower.login", "flower.password"],
     }
     signer = signing_key(volumes / "keys-api", "api")
     assert signer.public_key() == verifying_key(volumes / "public", "api")
@@ -179,6 +184,42 @@ def test_each_holder_gets_its_keys_and_they_fit(volumes) -> None:
 def test_private_files_are_their_owners_only(volumes) -> None:
     files = [path for path in volumes.rglob("*") if path.is_file() and path.parent.name != "public"]
     assert not [path for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600]
+
+
+def test_every_service_finds_the_password_of_its_own_user_of_redis(volumes) -> None:
+    users = {"api": "api", "flower": "flower", "beat": "beat", "delegation": "delegation"}
+    for name, service in SERVICES.items():
+        user = users.get(name, "worker" if "--app=workers.main" in service.get("command", []) else "")
+        if user:
+            held = volumes / next(volume for volume, point in _mounts(service).items() if point == "/volumes/keys")
+            known = (held / f"{user}.password").read_text()
+            (line,) = (line for line in (volumes / "redis" / "users.acl").read_text().splitlines() if line.startswith(f"user {user} "))
+            assert f"#{hashlib.sha256(known.encode()).hexdigest()}" in line
+            assert not (held / "admin.password").exists()
+
+
+def test_redis_takes_the_users_that_the_setup_writes(volumes, tmp_path) -> None:
+    program = shutil.which("redis-server")
+    if program is None:
+        not_here("redis-server is missing")
+    words = [program, "--port", "0", "--aclfile", str(volumes / "redis" / "users.acl"), "--dir", str(tmp_path), "--save", ""]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        said = []
+        for line in server.stdout:
+            said.append(line)
+            if "Server initialized" in line:
+                server.terminate()
+    assert server.returncode == 0, "".join(said)
+
+
+def test_flower_is_read_only_and_asks_for_a_login(volumes, monkeypatch) -> None:
+    command = SERVICES["flower"]["command"]
+    assert "--conf=/opt/firecrest/deploy/flower_options.py" in command
+    assert not [word for word in command if "auth" in word]
+    monkeypatch.setenv("FIRECREST_FLOWER_LOGIN", str(volumes / "flower" / "flower.login"))
+    options = runpy.run_path(str(ROOT / "deploy" / "flower_options.py"))
+    assert options["read_only"] is True
+    assert options["basic_auth"] == [(volumes / "flower" / "flower.login").read_text()]
 
 
 def test_the_parts_of_the_demo_centre_are_programs_of_the_site() -> None:

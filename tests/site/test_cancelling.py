@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import psutil
 import pytest
-import yaml
 
 from broker.blobs import Blobs
 from broker.celery import create_celery
+from broker.configuration import settings_in
 from broker.gateway import Caller, Gateway
 from broker.grants import GrantSigner
 from broker.keys import sealing_key, signing_key
@@ -21,7 +21,6 @@ from broker.tasks import Tasks
 from schemas.compute import SubmitUpload
 from schemas.fields import Upload
 from schemas.rights import EVERY_RIGHT
-from schemas.settings import Settings
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 
@@ -64,7 +63,7 @@ def under_way(client: Client, task_id: str, program: str) -> None:
 @pytest.fixture
 def gateway(site: Site) -> Iterator[Gateway]:
     """The API's way to the workers, without the probe that the API makes before it defers a submission."""
-    settings = Settings.model_validate(yaml.safe_load(Path(site.facts["settings"]).read_text(encoding="utf-8")))
+    settings = settings_in(Path(site.facts["settings"]), "api")
     with site.redis() as redis:
         replies = Replies(redis)
         signer = GrantSigner(signing_key(settings.keys.private, "api"), sealing_key(settings.keys.public))

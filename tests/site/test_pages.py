@@ -67,20 +67,25 @@ def test_swagger_ui_shows_every_operation(site: Site, look: Look) -> None:
     assert "Unable to render this definition" not in page
 
 
+def flower(site: Site) -> str:
+    """Where Flower is, with the login that it asks for."""
+    return str(site.facts["urls"]["flower"]).replace("://", f"://{site.facts['flower_login']}@")
+
+
 def test_flower_shows_operations_by_their_names(site: Site, alice: Client, look: Look) -> None:
     def work() -> None:
         """Be among the newest tasks, which are the ones that Flower shows."""
         alice.get("/utilities/ls", params={"targetPath": "/home/fcalice"})
         alice.task(alice.post("/compute/jobs", files={"file": ("job.sh", b"#!/bin/sh\n#SBATCH --output=/dev/null\ntrue\n")}))
 
-    page = look(f"{site.facts['urls']['flower']}/tasks", "utilities.Ls", "compute.SubmitUpload", before=work)
+    page = look(flower(site) + "/tasks", "utilities.Ls", "compute.SubmitUpload", before=work)
     assert "eyJ" not in page, "no JWT"
 
 
 def test_flower_shows_parameters_but_no_grant(site: Site, alice: Client) -> None:
     marker = "/home/fcalice/seen-by-flower"
     alice.get("/utilities/ls", params={"targetPath": marker})
-    url = f"{site.facts['urls']['flower']}/api/tasks?taskname=utilities.Ls&limit=50"
+    url = f"{flower(site)}/api/tasks?taskname=utilities.Ls&limit=50"
 
     def listed() -> str:
         text = requests.get(url, timeout=30).text
