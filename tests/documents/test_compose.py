@@ -202,12 +202,13 @@ def test_redis_takes_the_users_that_the_setup_writes(volumes, tmp_path) -> None:
     program = shutil.which("redis-server")
     if program is None:
         not_here("redis-server is missing")
-    words = [program, "--port", "0", "--aclfile", str(volumes / "redis" / "users.acl"), "--dir", str(tmp_path), "--save", ""]
+    users, socket = str(volumes / "redis" / "users.acl"), str(tmp_path / "s")
+    words = [program, "--port", "0", "--unixsocket", socket, "--aclfile", users, "--dir", str(tmp_path), "--save", ""]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         said = []
         for line in server.stdout:
             said.append(line)
-            if "Server initialized" in line:
+            if "ready to accept" in line:
                 server.terminate()
     assert server.returncode == 0, "".join(said)
 
