@@ -18,6 +18,7 @@ from api.announcements import listen
 from api.documents import openapi
 from api.identity import Identity
 from api.local import VERSION, Office
+from api.protection import protect
 from api.requests import MEGABYTE, too_large
 from api.resources import Desk, namespaces
 from broker.gateway import Gateway
@@ -62,6 +63,7 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         api.add_namespace(space)
     _tell_failures(api, settings)
     app.after_request(_with_its_body_read)
+    protect(app, settings.api)
     if settings.storage and settings.storage.notifications_url:
         listen(app, settings.storage, gateway.tasks, health)
     document = openapi(OPERATIONS, version=VERSION)

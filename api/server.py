@@ -8,6 +8,8 @@ from gunicorn.http.errors import ConfigurationProblem, ExpectationFailed, LimitR
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
+from api.protection import ALWAYS
+
 _STATUSES = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -38,5 +40,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 def refusal(status: HTTPStatus) -> bytes:
     """The whole answer, after which the connection ends."""
     body = json.dumps({"description": "The request cannot be read", "error": status.phrase}).encode() + b"\n"
-    headers = f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{headers}".encode() + body
+    headers = {"Connection": "close", "Content-Type": "application/json", "Content-Length": str(len(body)), **ALWAYS}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode() + body

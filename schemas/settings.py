@@ -213,6 +213,19 @@ class Storage(Section):
         return self
 
 
+class Api(Section):
+    """The API as browsers, and proxies before it, see it."""
+
+    origins: tuple[str, ...] = Field(
+        (), description="Origins (`https://portal.example.org`) whose pages may call the API from a browser (CORS); `*` is any"
+    )
+    proxies: int = Field(
+        0,
+        ge=0,
+        description="Trusted proxies before the API, in a row, that tell in X-Forwarded-For and -Proto who asks and how",
+    )
+
+
 class Limits(Section):
     """What one call or user may take."""
 
@@ -285,6 +298,7 @@ class Settings(Section):
     broker: Broker
     keys: Keys
     storage: Storage | None = None
+    api: Api = Api()
     limits: Limits = Limits()
     engine: Engine = Engine()
     probes: Probes = Probes()

@@ -33,7 +33,10 @@ def look(tmp_path: Path) -> Look:
     def browse(url: str, *words: str, before: Callable[[], object] = lambda: None) -> str:
         def run(*more: str) -> str:
             profile = f"--user-data-dir={tmp_path / 'profile'}"
-            return subprocess.run([*CHROMIUM, profile, *more, url], capture_output=True, text=True, check=True, timeout=90).stdout
+            words = [*CHROMIUM, "--enable-logging=stderr", profile, *more, url]
+            done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=90)
+            assert "Content Security Policy" not in done.stderr, "the page does nothing that it must not"
+            return done.stdout
 
         def shown() -> str:
             before()
