@@ -23,6 +23,7 @@ from api.requests import MEGABYTE, too_large
 from api.resources import Desk, namespaces
 from broker.gateway import Gateway
 from broker.health import Health
+from broker.links import Links
 from schemas.errors import FirecrestError, ServiceUnavailable
 from schemas.operation import OPERATIONS
 from schemas.settings import Settings
@@ -58,7 +59,9 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         security="token",
         catch_all_404s=True,
     )
-    desk = Desk(gateway, identity, Office(gateway, health, settings), settings)
+    desk = Desk(
+        gateway, identity, Office(gateway, health, settings, Links.of(settings.keys) if settings.storage else Links.none()), settings
+    )
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)

@@ -6,6 +6,7 @@ from typing import Any
 
 from broker.gateway import Caller, Gateway
 from broker.health import Health
+from broker.links import Links
 from schemas.operation import Operation
 from schemas.settings import Settings
 from schemas.task import Task
@@ -21,6 +22,7 @@ class Office:
     gateway: Gateway
     health: Health
     settings: Settings
+    links: Links
 
 
 Answer = Callable[[Any, Caller, Office], Any]
@@ -44,19 +46,19 @@ def tasks(op: Tasks, caller: Caller, office: Office) -> dict[str, Any]:
     since = op.since.timestamp() if op.since else 0
     keep = op.wants if op.filters() else None
     found = office.gateway.tasks.of(caller.user, ids, since=since, keep=keep, page=op.page())
-    return {task.task_id: task.shown() for task in found}
+    return {task.task_id: office.links.opened(task).shown() for task in found}
 
 
 @answers(OneTask)
 def one_task(op: OneTask, caller: Caller, office: Office) -> dict[str, Any]:
     """The task, if it is the caller's."""
-    return _alone(office.gateway.tasks.find(op.task_id, caller.user))
+    return _alone(office.links.opened(office.gateway.tasks.find(op.task_id, caller.user)))
 
 
 @answers(CancelTask)
 def cancel(op: CancelTask, caller: Caller, office: Office) -> dict[str, Any]:
     """The task, cancelled."""
-    return _alone(office.gateway.cancel(op.task_id, caller))
+    return _alone(office.links.opened(office.gateway.cancel(op.task_id, caller)))
 
 
 def _alone(task: Task) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 | API | api.key | api.pub | Ed25519 | signing grants |
 | worker | worker.key | worker.pub, worker-NAME.pub | Ed25519 | signing requests for certificates, and what transfers keep between steps |
 | delegation | delegation.key | delegation.pub | X25519 | opening sealed tokens |
+| API | links.key | links.pub | X25519 | opening the sealed links of transfers |
 | delegation | ca.key | ca.pub | Ed25519 | signing SSH user certificates |
 
 Beside each, while it is rotated, the one that comes (`api.next.key`, `api.next.pub`) or the one that goes (`api.former.pub`).
@@ -36,6 +37,7 @@ PARTS: Final[dict[str, Callable[[], Private]]] = {
     "api": Ed25519PrivateKey.generate,
     "worker": Ed25519PrivateKey.generate,
     "delegation": X25519PrivateKey.generate,
+    "links": X25519PrivateKey.generate,
     "ca": Ed25519PrivateKey.generate,
 }
 NEXT: Final = ".next"
@@ -78,25 +80,25 @@ def verifying_key(folder: Path, part: str) -> Ed25519PublicKey:
     return key
 
 
-def opening_key(folder: Path, standing: str = "") -> X25519PrivateKey:
-    """The private key that opens sealed tokens; raises KeyFileError."""
-    key = load_pem_private_key(_secret(folder / f"delegation{standing}.key"), password=None)
+def opening_key(folder: Path, part: str = "delegation") -> X25519PrivateKey:
+    """The private key that opens what is sealed, tokens unless another part is named; raises KeyFileError."""
+    key = load_pem_private_key(_secret(folder / f"{part}.key"), password=None)
     if not isinstance(key, X25519PrivateKey):
-        raise KeyFileError(f"delegation{standing}.key is not an X25519 key")
+        raise KeyFileError(f"{part}.key is not an X25519 key")
     return key
 
 
-def opening_keys(folder: Path) -> list[X25519PrivateKey]:
-    """All private keys that open sealed tokens: the one in use first, the one that comes or goes after it; raises KeyFileError."""
-    others = [standing for standing in (NEXT, FORMER) if (folder / f"delegation{standing}.key").exists()]
-    return [opening_key(folder, standing) for standing in ("", *others)]
+def opening_keys(folder: Path, part: str = "delegation") -> list[X25519PrivateKey]:
+    """All private keys that open what is sealed: the one in use first, the one that comes or goes after it; raises KeyFileError."""
+    others = [standing for standing in (NEXT, FORMER) if (folder / f"{part}{standing}.key").exists()]
+    return [opening_key(folder, part + standing) for standing in ("", *others)]
 
 
-def sealing_key(folder: Path) -> X25519PublicKey:
-    """The public key that tokens are sealed to; raises KeyFileError."""
-    key = load_pem_public_key(_text(folder / "delegation.pub"))
+def sealing_key(folder: Path, part: str = "delegation") -> X25519PublicKey:
+    """The public key that it is sealed to; raises KeyFileError."""
+    key = load_pem_public_key(_text(folder / f"{part}.pub"))
     if not isinstance(key, X25519PublicKey):
-        raise KeyFileError("delegation.pub is not an X25519 key")
+        raise KeyFileError(f"{part}.pub is not an X25519 key")
     return key
 
 

@@ -19,7 +19,7 @@ from broker.keys import make_missing
 from broker.redis_users import ADMIN, RULES, acl_text, password_file
 from deploy.parts import PARTS
 
-HOLDERS = {"api": "keys-api", "worker": "keys-worker", "delegation": "keys-delegation", "ca": "keys-delegation"}
+HOLDERS = {"api": "keys-api", "links": "keys-api", "worker": "keys-worker", "delegation": "keys-delegation", "ca": "keys-delegation"}
 CLIENTS = {"client.env": "firecrest-alice", "client-bob.env": "firecrest-bob"}
 ISSUER = f"http://127.0.0.1:{PARTS['issuer'].inner}/realms/kcrealm"  # a name; it is reached at another address
 OIDC = f"http://issuer:{PARTS['issuer'].shown}/realms/kcrealm/protocol/openid-connect"

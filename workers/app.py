@@ -13,6 +13,7 @@ from broker.grants import GrantVerifier
 from broker.health import Health
 from broker.key_rings import Watched
 from broker.keys import signing_key
+from broker.links import LinkSealer
 from broker.replies import Answers, Replies
 from broker.tasks import Tasks
 from schemas.grant import Grant
@@ -48,7 +49,7 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
     redis = open_redis(settings, retries=30)
     tasks = Tasks(redis, lifetime=settings.limits.task_seconds)
     storage = settings.storage
-    store = Store(storage, STAGINGS[storage.technology](storage)) if storage else None
+    store = Store(storage, STAGINGS[storage.technology](storage), LinkSealer.of(settings.keys)) if storage else None
     workshop = Workshop(
         tasks=tasks,
         blobs=Blobs(redis),

@@ -46,7 +46,7 @@ class Incoming(Transfer):
         target = self._target()
         state.target, state.path = target.shown, target.path
         self.staging.prepare(self.place)
-        state.form = self._form(seconds)
+        state.form = self._sealed(self._form(seconds))
         state.expires = time.time() + seconds + _GRACE
         self.status = Status.FORM_READY
         return self._waiting(seconds + _GRACE)

@@ -80,7 +80,7 @@ class Outgoing(Transfer):
         self._checked(sums, staged.etag)
         self.state.moved = size
         url = self.staging.download_url(self.place, seconds=self.store.url_seconds, side="clients")
-        return self._decide(Status.STAGED_OUT, {"url": url} | self._data() | {"size": size, "etag": staged.etag})
+        return self._decide(Status.STAGED_OUT, {"url": self._sealed(url)} | self._data() | {"size": size, "etag": staged.etag})
 
     def _data(self) -> dict[str, Any]:
         return {"source": self.op.source_path, "system_name": self.step.system.name} | self._progress()

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from broker.blobs import Blob, Blobs
 from broker.grants import GrantVerifier
+from broker.links import LinkSealer
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
 from schemas.errors import CommandFailed, FirecrestError, Stopped, StorageRefused
@@ -38,10 +39,11 @@ Op = TypeVar("Op", bound=Operation)
 
 @dataclass(frozen=True)
 class Store:
-    """The object store, and what the deployment says of it."""
+    """The object store, what the deployment says of it, and how links to it are kept."""
 
     settings: Storage
     staging: Staging
+    sealer: LinkSealer
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,10 @@ class Transfer(ABC):
         """The file under which the system keeps what has not come whole."""
         return ""
 
+    def _sealed(self, links: Any) -> dict[str, str]:
+        """Links of this task, as they may be kept."""
+        return self.step.store.sealer.sealed(links, task_id=self.step.task_id, user=self.step.user)
+
     def _tell(self, status: Status) -> None:
         self.status = status
         self.step.tell(status, self._data(), self.state.model_dump(mode="json"))

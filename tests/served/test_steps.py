@@ -13,6 +13,7 @@ from redis import Redis
 from broker.blobs import Blobs
 from broker.grants import GrantVerifier
 from broker.keys import verifying_key
+from broker.links import LinkSealer
 from broker.replies import Answers
 from broker.tasks import Attempt, Fate, Standing, Tasks
 from schemas.errors import CommandFailed, NotCancellable, Stopped
@@ -272,7 +273,7 @@ def workshop(settings: Settings, redis: Redis, tasks: Tasks) -> Workshop:
         find_system=settings.system,
         open_host=lambda *_: LocalHost(),
         states=KeptStates(Ed25519PrivateKey.generate()),
-        store=Store(storage, S3Staging(storage)),
+        store=Store(storage, S3Staging(storage), LinkSealer.of(settings.keys)),
     )
 
 
