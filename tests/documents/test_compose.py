@@ -169,8 +169,8 @@ def test_the_setup_writes_valid_settings(volumes) -> None:
 def test_each_holder_gets_its_keys_and_they_fit(volumes) -> None:
     held = {name: sorted(path.name for path in (volumes / name).iterdir()) for name in (*FOLDERS[:5], "flower")}
     assert held == {
-        "public": ["api.pub", "ca.pub", "delegation.pub", "worker.pub"],
-        "keys-api": ["api.key", "api.password"],
+        "public": ["api.pub", "ca.pub", "delegation.pub", "links.pub", "worker.pub"],
+        "keys-api": ["api.key", "api.password", "links.key"],
         "keys-worker": ["probe.password", "worker.key", "worker.password"],
         "keys-delegation": ["ca.key", "delegation.key", "delegation.password", "probe.password"],
         "keys-beat": ["beat.password", "probe.password"],
@@ -179,6 +179,7 @@ def test_each_holder_gets_its_keys_and_they_fit(volumes) -> None:
     signer = signing_key(volumes / "keys-api", "api")
     assert signer.public_key() == verifying_key(volumes / "public", "api")
     assert opening_key(volumes / "keys-delegation").public_key() == sealing_key(volumes / "public")
+    assert opening_key(volumes / "keys-api", "links").public_key() == sealing_key(volumes / "public", "links")
 
 
 def test_private_files_are_their_owners_only(volumes) -> None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from schemas.errors import MachineNotAvailable, StorageNotAvailable
 from schemas.task import Status
 from schemas.transfers import StageIn, StageOut
-from tests.pure.test_transfers import MD5, Course, Staging, file
+from tests.pure.test_transfers import MD5, Course, Staging, file, opened
 from workers.copies import Fate, Found, Run, Target, look
 from workers.performing import Ended, Rest
 from workers.tree_transfers import directory_name
@@ -75,7 +75,7 @@ def test_a_directory_is_measured_then_sent() -> None:
     ended = course.step(Found(Fate.WHOLE, sums=(MD5,)), TOLD, None)
 
     assert (ended.status, ended.data["archive"], shown(ended.data)) == (Status.STAGED_OUT, "tree.tar", SHOWN)
-    assert "/tree.tar?" in ended.data["url"]
+    assert "/tree.tar?" in opened(ended)["url"]
 
 
 def test_a_measure_is_not_taken_for_sums_when_the_object_store_was_gone_meanwhile() -> None:
