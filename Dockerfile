@@ -14,7 +14,7 @@ RUN apt-get update \
  && install -d -o firecrest -g firecrest -m 0755 /volumes/public \
  && install -d -o firecrest -g firecrest -m 0700 \
       /volumes/keys /volumes/keys-api /volumes/keys-worker /volumes/keys-delegation /volumes/keys-beat /volumes/settings /volumes/redis /volumes/data \
-      /volumes/uploads /volumes/flower /volumes/client /volumes/cluster /volumes/storage /volumes/issuer
+      /volumes/uploads /volumes/certificates /volumes/flower /volumes/client /volumes/cluster /volumes/storage /volumes/issuer
 # A new volume takes owner and mode from the folder that it is mounted on, hence the same folders in every image.
 WORKDIR /opt/firecrest
 

@@ -17,12 +17,10 @@ from schemas.errors import ServiceUnavailable, SizeLimit, StorageRefused
 from schemas.fields import Upload
 from schemas.operation import Course, Operation, operation_named
 from schemas.rights import Right
-from schemas.settings import Limits, Storage
+from schemas.settings import AFTER_LINK, Limits, Storage
 from schemas.task import Task
 
 _UNREACHABLE = (RedisError, OperationalError, ConnectionError)
-# So long after its link has expired may a transfer go on.
-_AFTER_LINK = 86400
 _MB = 1024 * 1024
 _RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
@@ -93,7 +91,7 @@ class Gateway:
         Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store, SizeLimit for what is too large.
         """
         task_id, lasts = uuid4().hex, self._link_seconds(op)
-        grant = self._grant(op, task_id, caller, system, seconds=lasts + _AFTER_LINK if lasts else self._limits.grant_seconds)
+        grant = self._grant(op, task_id, caller, system, seconds=lasts + AFTER_LINK if lasts else self._limits.grant_seconds)
         message = {"operation": op.task(), "parameters": op.parameters(), "shown": op.shown(), "grant": grant}
         try:
             task = self.tasks.create(

@@ -8,6 +8,7 @@
 | API | links.key | links.pub | X25519 | opening the sealed links of transfers |
 | delegation | ca.key | ca.pub | Ed25519 | signing SSH user certificates |
 
+`python -m broker.keys PRIVATE PUBLIC` makes those that are missing, `python -m broker.keys STEP PART PRIVATE PUBLIC` rotates one.
 Beside each, while it is rotated, the one that comes (`api.next.key`, `api.next.pub`) or the one that goes (`api.former.pub`).
 """
 
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +42,8 @@ PARTS: Final[dict[str, Callable[[], Private]]] = {
     "links": X25519PrivateKey.generate,
     "ca": Ed25519PrivateKey.generate,
 }
+# What is sealed may have to be opened later: the private half is kept as long as the public half of a signer.
+OPENERS: Final = ("delegation", "links")
 NEXT: Final = ".next"
 FORMER: Final = ".former"
 _NAME: Final = "[a-z0-9][a-z0-9_-]{0,62}"
@@ -81,7 +85,7 @@ def verifying_key(folder: Path, part: str) -> Ed25519PublicKey:
 
 
 def opening_key(folder: Path, part: str = "delegation") -> X25519PrivateKey:
-    """The private key that opens what is sealed, tokens unless another part is named; raises KeyFileError."""
+    """The X25519 private key of a part, which opens what was sealed to it; raises KeyFileError."""
     key = load_pem_private_key(_secret(folder / f"{part}.key"), password=None)
     if not isinstance(key, X25519PrivateKey):
         raise KeyFileError(f"{part}.key is not an X25519 key")
@@ -89,30 +93,42 @@ def opening_key(folder: Path, part: str = "delegation") -> X25519PrivateKey:
 
 
 def opening_keys(folder: Path, part: str = "delegation") -> list[X25519PrivateKey]:
-    """All private keys that open what is sealed: the one in use first, the one that comes or goes after it; raises KeyFileError."""
-    others = [standing for standing in (NEXT, FORMER) if (folder / f"{part}{standing}.key").exists()]
-    return [opening_key(folder, part + standing) for standing in ("", *others)]
+    """All that open what was sealed to a part: the one in use, and the one that comes or goes; raises KeyFileError."""
+    others = [f"{part}{standing}" for standing in (NEXT, FORMER) if (folder / f"{part}{standing}.key").exists()]
+    return [opening_key(folder, name) for name in (part, *others)]
 
 
 def sealing_key(folder: Path, part: str = "delegation") -> X25519PublicKey:
-    """The public key that it is sealed to; raises KeyFileError."""
+    """The X25519 public key of a part, to which is sealed what only it may read; raises KeyFileError."""
     key = load_pem_public_key(_text(folder / f"{part}.pub"))
     if not isinstance(key, X25519PublicKey):
         raise KeyFileError(f"{part}.pub is not an X25519 key")
     return key
 
 
-def write_pair(part: str, key: Private, *, private: Path, public: Path, standing: str = "") -> None:
+def make_missing(private: Path, public: Path) -> None:
+    """Make the key pairs that are not there yet, in folders that are made too."""
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    public.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for part, generate in PARTS.items():
+        if not (private / f"{part}.key").exists():
+            write_pair(generate(), private=private / f"{part}.key", public=public / f"{part}.pub")
+    trust(public)
+
+
+def write_pair(key: Private, *, private: Path, public: Path) -> None:
     """Write a new key pair: the public half first, so that a private half is never without it."""
-    _write(public / f"{part}{standing}.pub", shown(part, key), mode=0o644)
-    _write(private / f"{part}{standing}.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    if public.name.startswith("ca."):
+        shown = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" firecrest-user-ca\n"
+    else:
+        shown = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    _write(public, shown, mode=0o644)
+    _write(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
 
 
-def shown(part: str, key: Private) -> bytes:
-    """The public half as its readers want it: sshd as a line, the rest as PEM."""
-    if part == "ca":
-        return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" firecrest-user-ca\n"
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+def trust(public: Path) -> None:
+    """Write `ca.trusted`, which sshd's TrustedUserCAKeys is to name: the public key of the CA, and the one that comes or goes."""
+    _write(public / "ca.trusted", b"".join(path.read_bytes() for path in sorted(public.glob("ca*.pub"))), mode=0o644)
 
 
 def _write(path: Path, text: bytes, *, mode: int) -> None:
@@ -142,16 +158,7 @@ def _text(path: Path) -> bytes:
         raise KeyFileError(f"{path} is missing") from None
 
 
-def make_missing(private: Path, public: Path) -> None:
-    """Make the key pairs that are not there yet, in folders that are made too."""
-    private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    public.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for part, generate in PARTS.items():
-        if not (private / f"{part}.key").exists():
-            write_pair(part, generate(), private=private, public=public)
-
-
 if __name__ == "__main__":
-    import sys
+    from broker.key_rotation import main
 
-    make_missing(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(main(sys.argv[1:]))

@@ -94,6 +94,7 @@ RULES: Final = MappingProxyType(
             "+hgetall ~passed",
             "+set +del ~asked:*",
             "+set +get +pexpire ~ticker:*",
+            "+set ~once:call:*",
             "+hset +hgetall +set +del +exists ~health:*",
         ),
         _DELEGATION: (
@@ -102,6 +103,7 @@ RULES: Final = MappingProxyType(
             "+hset +hdel +expire +unlink %W~blob:*",
             f"+hget +hset {_SCRIPT} ~passed",
             "+del ~asked:delegation",
+            "+set ~once:petition:*",
         ),
         "beat": (
             *_sends(HOUSEKEEPING),

@@ -68,7 +68,7 @@ def prepared(handed: Path, part: Part) -> facts.Site:
         if (handed / key).exists():
             facts.private(layout.keys / key, (handed / key).read_text())
     if (HANDED / "public" / "ca.pub").exists():
-        shutil.copy(HANDED / "public" / "ca.pub", layout.keys / "public" / "ca.pub")
+        shutil.copy(HANDED / "public" / "ca.pub", layout.keys / "public" / "ca.trusted")
     site = facts.site(layout, settled=False)
     if site.ports[part.port] != part.inner:
         raise SystemExit(f"port {part.inner} is taken")

@@ -117,6 +117,8 @@ def _settings(*, host_key: str, storage: dict[str, str]) -> dict[str, object]:
         "issuers": [{"issuer": ISSUER, "jwks_url": f"{OIDC}/certs", "insecure_jwks": True, "algorithms": ["RS256"], "audience": "account"}],
         "broker": {"url": "redis://redis:6379/0", "passwords": "/volumes/keys"},
         "keys": {"private": "/volumes/keys", "public": "/volumes/public"},
+        # the delegation's container knows no users of the cluster, hence no minimum_uid
+        "delegation": {"certificate_log": "/volumes/certificates/certificates.log"},
         "storage": {
             "private_url": S3,
             "public_url": S3,

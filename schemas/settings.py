@@ -13,6 +13,8 @@ from schemas.rights import EVERY_RIGHT, Right
 # the S3 API is at the root of a server
 _ENDPOINT = "^https?://[^/?#@]+/?$"
 _LEAST_SECRET = 16
+# So many seconds after its link has expired may a transfer go on.
+AFTER_LINK = 86400
 # Of Debian and the RHEL family, and of what runs on an HPC system.
 SYSTEM_ACCOUNTS = (
     *("root", "toor", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup"),
@@ -288,6 +290,9 @@ class Delegation(Section):
         description="Users of a lower uid, or unknown to the delegation's host, are not let in; not looked up when 0",
     )
     certificates_per_minute: int = Field(600, ge=1, description="Certificates that a user may be given in a minute by a delegation process")
+    certificate_log: Path = Field(
+        Path("/var/log/firecrest/certificates.log"), description="File in which every certificate is noted before it is given"
+    )
 
 
 class Settings(Section):
@@ -319,6 +324,10 @@ class Settings(Section):
         if len(set(names)) < len(names):
             raise ValueError("two issuers have the same `issuer`")
         return self
+
+    def longest_grant(self) -> int:
+        """How many seconds after its call was accepted a grant may still be good."""
+        return max(self.limits.grant_seconds, self.storage.url_seconds + AFTER_LINK if self.storage else 0)
 
     def system(self, name: str) -> System | None:
         """The system of that public name."""

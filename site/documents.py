@@ -61,6 +61,11 @@ def _settings(site: Site, gateway: Deployment) -> dict[str, object]:
         "broker": {"url": gateway.broker_url, "passwords": str(site.layout.redis_passwords)},
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5, "storage_period": 3},
-        "delegation": {"source_addresses": ["127.0.0.1/32"]},
+        "delegation": {
+            "source_addresses": ["127.0.0.1/32"],
+            "minimum_uid": 1000,
+            "certificates_per_minute": 6000,
+            "certificate_log": str(site.layout.data / "certificates.log"),
+        },
         "storage": site.stores[gateway.store] | site.announcements(gateway),
     }

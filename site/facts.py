@@ -226,5 +226,6 @@ def _document(site: Site) -> dict[str, Any]:
         "supervisor": {"config": str(layout.etc / "supervisord.conf"), "socket": str(layout.run / "supervisor.sock")},
         "flower_login": site.flower_login,
         "keys": {"private": str(layout.keys / "private"), "public": str(layout.keys / "public"), "redis": str(layout.redis_passwords)},
+        "certificate_log": str(layout.data / "certificates.log"),
         "logs": str(layout.logs),
     }

@@ -14,6 +14,7 @@ from broker.health import Health
 from broker.key_rings import Watched
 from broker.keys import signing_key
 from broker.links import LinkSealer
+from broker.once import Once
 from broker.replies import Answers, Replies
 from broker.tasks import Tasks
 from schemas.grant import Grant
@@ -60,6 +61,7 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
         find_system=settings.system,
         open_host=open_host or entrances.of_user,
         states=KeptStates.of(settings.keys),
+        once=Once(redis, "call"),
         store=store,
     )
     serve(app, workshop)

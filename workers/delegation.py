@@ -16,16 +16,18 @@ from broker.configuration import open_redis
 from broker.grants import GrantVerifier, unseal, verified_claims
 from broker.key_rings import KeyRing, Watched
 from broker.keys import opening_keys
+from broker.once import Once
 from broker.replies import Answers
 from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
-from schemas.errors import AccessDenied, FirecrestError, Unauthorized
+from schemas.errors import AccessDenied, FirecrestError, ServiceUnavailable, Unauthorized
 from schemas.grant import Grant, GrantError
 from schemas.operation import operation_named
 from schemas.rights import Right
 from schemas.settings import Settings
 from workers.authorities import authority
-from workers.certificates import Authority, CertificateRequest, sign
+from workers.certificate_log import CertificateLog
+from workers.certificates import Authority, CertificateRequest, Statement, expiry, sign
 from workers.housekeeping import let_pass
 from workers.policy import Policy
 
@@ -56,13 +58,15 @@ class Delegation:
     grants: GrantVerifier
     tokens: TokenVerifier
     policy: Policy
+    log: CertificateLog
+    once: Once
     settings: Settings
 
     def certify(self, petition: str) -> str:
         """A certificate line for a worker's petition.
 
         Raises GrantError when worker or API did not sign it or it is stale, AccessDenied when the user is not let in,
-        TooManyRequests when they have been given too many.
+        TooManyRequests when they have been given too many, ServiceUnavailable when the certificate cannot be signed or noted.
         """
         wanted, enrolled = self._read(petition)
         user, system, task = self._probing(wanted.probe) if wanted.probe else self._granted(wanted.grant)
@@ -72,8 +76,19 @@ class Delegation:
             raise GrantError(str(wrong)) from None
         stated = self.policy.statement(request, enrolled=enrolled)
         certificate = sign(self.authority(), stated)
-        _LOG.info("certificate %s: %s", stated.serial, stated.key_id)
+        self._note(request, stated, certificate)
         return certificate
+
+    def _note(self, request: CertificateRequest, stated: Statement, certificate: str) -> None:
+        """Have the certificate in the log before anybody gets it; raises ServiceUnavailable."""
+        told = {name: getattr(request, name) for name in ("user", "system", "task", "worker", "public_key")}
+        entry = {"serial": stated.serial, "key_id": stated.key_id, **told, "expires": expiry(certificate), **stated.options()}
+        try:
+            line = self.log.append(entry)
+        except OSError as failed:
+            _LOG.exception("no certificate is given that cannot be noted")
+            raise ServiceUnavailable("The delegation cannot write its log") from failed
+        _LOG.info("certificate %s: %s, noted in line %s", stated.serial, stated.key_id, line)
 
     def _read(self, petition: str) -> tuple[Petition, str]:
         """The petition, and the name of the enrolled worker who signed it."""
@@ -84,12 +99,16 @@ class Delegation:
             raise GrantError(f"not a petition of an enrolled worker: {wrong}") from None
         if abs(time.time() - wanted.at) > _FRESH_SECONDS:
             raise GrantError("the petition is stale")
+        if not self.once.first(wanted.call, seconds=2 * _FRESH_SECONDS):
+            raise GrantError("the petition has been answered")
         return wanted, worker.name
 
     def _granted(self, text: str) -> tuple[str, str, str]:
         """User, system and task of a grant."""
         grant = self.grants.verify(text)
         grant.check_time()
+        if not 0 <= time.time() + _FRESH_SECONDS - grant.accepted <= self.settings.longest_grant() + 2 * _FRESH_SECONDS:
+            raise GrantError("the grant was accepted in the future, or longer ago than any that is still good")
         self._check_user(grant)
         return grant.user, grant.system, grant.task_id
 
@@ -129,6 +148,8 @@ def create_delegation(settings: Settings) -> celery.Celery:
         grants=GrantVerifier.of(settings.keys),
         tokens=TokenVerifier(settings.issuers),
         policy=Policy(settings.delegation, seconds=settings.limits.certificate_seconds),
+        log=CertificateLog(settings.delegation.certificate_log),
+        once=Once(redis, "petition"),
         settings=settings,
     )
     app = create_celery(settings, unacked="unacked:delegation")

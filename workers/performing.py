@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from broker.blobs import Blob, Blobs
 from broker.grants import GrantVerifier
 from broker.links import LinkSealer
+from broker.once import Once
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
 from schemas.errors import CommandFailed, FirecrestError, Stopped, StorageRefused
@@ -146,6 +147,7 @@ class Workshop:
     find_system: FindSystem
     open_host: OpenHost
     states: KeptStates
+    once: Once
     store: Store | None = None
     flights: Flights = field(default_factory=Flights)
 
@@ -254,6 +256,8 @@ class Waited(_Performance):
         """Perform, and publish output or failure."""
         workshop, task_id = self.workshop, self.request.id
         permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id)
+        if not workshop.once.first(task_id, seconds=permit.grant.expires - time.time() + 1):
+            raise GrantError(f"what the grant of task {task_id} is for has been done")
         try:
             output = workshop.perform(self.operation, parameters, permit, Stop())
         except FirecrestError as failed:
@@ -279,11 +283,21 @@ class Tracked(_Performance):
             if workshop.tasks.accept(mine, lease=workshop.leases.seconds):
                 workshop.tasks.advance(mine, Status.ERROR, "The task could not be started in time")
             raise
+        except GrantError:
+            self._refuse(mine, grant)
+            raise
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
             _LOG.warning("attempt %s of task %s is not due", attempt, mine.task_id)
             raise Ignore
         with workshop.leases.held(mine, began, graceful=self.operation.route.steps) as lost:
             self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())
+
+    def _refuse(self, mine: Attempt, grant: str) -> None:
+        """The grant of the record itself is refused, as the key that signed it has gone, or is not here yet: give up in the end."""
+        tasks = self.workshop.tasks
+        sent = tasks.message(mine.task_id)
+        if sent and sent[0]["grant"] == grant and tasks.accept(mine, lease=_PAUSE):
+            tasks.failing(mine.task_id, "The grant of the task is not valid any more")
 
     def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
         try:

@@ -1,5 +1,6 @@
 """What is certified, and what never is: the one place that decides it."""
 
+import logging
 import pwd
 import threading
 import time
@@ -11,7 +12,7 @@ from schemas.grant import GrantError
 from schemas.settings import Delegation
 from workers.certificates import CertificateRequest, Statement, new_serial
 
-_DENIED = "User does not have permissions to access machine"
+_LOG = logging.getLogger(__name__)
 
 
 def uid_of(user: str) -> int:
@@ -37,7 +38,9 @@ class Policy:
         TooManyRequests for one who has been given too many.
         """
         addresses = self._source_addresses(enrolled)
-        self._check(request.user)
+        if not self.lets_in(request.user):
+            _LOG.warning("no certificate for %s", request.key_id())
+            raise AccessDenied("User does not have permissions to access machine")
         self._rate.take(request.user)
         return Statement(request.public_key, request.user, request.key_id(), new_serial(), self._seconds, addresses)
 
@@ -46,17 +49,14 @@ class Policy:
             raise GrantError(f"the worker {enrolled} is not enrolled")
         return self._addresses.get(enrolled) or self._settings.source_addresses
 
-    def _check(self, user: str) -> None:
+    def lets_in(self, user: str) -> bool:
+        """Whether the user may have certificates at all."""
         if user == "root" or any(fnmatchcase(user, pattern) for pattern in self._settings.denied_users):
-            raise AccessDenied(_DENIED)
-        if not self._settings.minimum_uid:
-            return
+            return False
         try:
-            uid = self._uid(user)
+            return not self._settings.minimum_uid or self._uid(user) >= self._settings.minimum_uid
         except KeyError:
-            raise AccessDenied(_DENIED) from None
-        if uid < self._settings.minimum_uid:
-            raise AccessDenied(_DENIED)
+            return False
 
 
 class Rate:

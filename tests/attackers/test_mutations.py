@@ -3,6 +3,7 @@
 import json
 import random
 import secrets
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from api.identity import BearerTokens
 from broker.grants import GrantSigner, GrantVerifier, sign_claims
 from broker.key_rings import KeyRing
 from broker.keys import verifying_key
+from broker.once import Once
 from broker.tokens import TokenVerifier
 from schemas.errors import Unauthorized
 from schemas.grant import GrantError
@@ -34,6 +36,7 @@ from tests.site.conftest import Folder
 from tests.site.raw_http import Connection, Request
 from tests.site.test_secrecy import Forger, canary
 from workers.authorities import KeyAuthority
+from workers.certificate_log import CertificateLog
 from workers.certificates import UserKey
 from workers.delegation import Delegation
 from workers.policy import Policy
@@ -102,6 +105,8 @@ def certifier(settings: Settings) -> Delegation:
         grants=GrantVerifier(API.public_key()),
         tokens=TokenVerifier(settings.issuers),
         policy=Policy(settings.delegation, seconds=300),
+        log=CertificateLog(Path(tempfile.mkdtemp(), "log")),
+        once=Once(None, "petition"),
         settings=settings,
     )
 

@@ -124,7 +124,7 @@ def test_volumes_are_declared_and_used_and_keys_are_read_only() -> None:
     assert {volume for service in SERVICES.values() for volume in _mounts(service)} == set(COMPOSE["volumes"])
     lines = [volume for name, service in SERVICES.items() if name != "setup" for volume in service.get("volumes", [])]
     writable = {line.split(":")[0] for line in lines if not line.endswith(":ro")}
-    assert writable == {"redis-data", "uploads", "home", *(f"{part}-state" for part in PARTS)}
+    assert writable == {"redis-data", "uploads", "certificates", "home", *(f"{part}-state" for part in PARTS)}
 
 
 def test_every_mount_point_of_a_volume_is_made_in_the_image() -> None:

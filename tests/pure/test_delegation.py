@@ -1,6 +1,8 @@
 """Certificates for probes: whoever holds a worker's key gets in as the probe user of the settings, and as nobody else."""
 
+import tempfile
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -10,11 +12,13 @@ from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ss
 
 from broker.grants import GrantVerifier, sign_claims
 from broker.key_rings import KeyRing
+from broker.once import Once
 from broker.tokens import TokenVerifier
 from schemas.errors import AccessDenied
 from schemas.grant import GrantError
 from schemas.settings import Settings
 from workers.authorities import KeyAuthority
+from workers.certificate_log import CertificateLog
 from workers.certificates import UserKey
 from workers.delegation import Delegation
 from workers.policy import Policy
@@ -44,6 +48,8 @@ DELEGATION = Delegation(
     grants=GrantVerifier(API.public_key()),
     tokens=TokenVerifier(SETTINGS.issuers),
     policy=Policy(SETTINGS.delegation, seconds=SETTINGS.limits.certificate_seconds),
+    log=CertificateLog(Path(tempfile.mkdtemp(), "log")),
+    once=Once(None, "petition"),
     settings=SETTINGS,
 )
 

@@ -14,6 +14,7 @@ from broker.blobs import Blobs
 from broker.grants import GrantVerifier
 from broker.keys import verifying_key
 from broker.links import LinkSealer
+from broker.once import Once
 from broker.replies import Answers
 from broker.tasks import Attempt, Fate, Standing, Tasks
 from schemas.errors import CommandFailed, NotCancellable, Stopped
@@ -273,6 +274,7 @@ def workshop(settings: Settings, redis: Redis, tasks: Tasks) -> Workshop:
         find_system=settings.system,
         open_host=lambda *_: LocalHost(),
         states=KeptStates(Ed25519PrivateKey.generate()),
+        once=Once(redis, "call"),
         store=Store(storage, S3Staging(storage), LinkSealer.of(settings.keys)),
     )
 

@@ -169,7 +169,7 @@ def test_a_new_key_of_the_issuer_is_known_without_a_restart(site: Site, alice: C
     assert jwt.get_unverified_header(token)["kid"] != jwt.get_unverified_header(earlier)["kid"]
 
     def certified() -> bool:
-        """The API let the call through, and the delegation certified the user (whom the system then refuses)."""
+        """The API let the call through, and the delegation took the token (and refused its user, who is unknown)."""
         answer = called(site, f"Bearer {token}")
         with log.open() as lines:
             lines.seek(said)
