@@ -1,7 +1,9 @@
 """Certificates for probes: whoever holds a worker's key gets in as the probe user of the settings, and as nobody else."""
 
+import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +16,7 @@ from broker.grants import GrantVerifier, sign_claims
 from broker.key_rings import KeyRing
 from broker.once import Once
 from broker.tokens import TokenVerifier
-from schemas.errors import AccessDenied
+from schemas.errors import AccessDenied, ServiceUnavailable
 from schemas.grant import GrantError
 from schemas.settings import Settings
 from workers.authorities import KeyAuthority
@@ -93,6 +95,43 @@ def test_denied_and_odd_users_are_not_let_in_as_probes_either(name: str) -> None
 def test_only_enrolled_workers_probe(key: Ed25519PrivateKey) -> None:
     with pytest.raises(GrantError, match="not a petition of an enrolled worker"):
         DELEGATION.certify(petition(key, probe="probed"))
+
+
+def test_a_petition_is_answered_once() -> None:
+    text = petition(probe="probed")
+    assert DELEGATION.certify(text)
+    with pytest.raises(GrantError, match="answered"):
+        DELEGATION.certify(text)
+
+
+def test_every_certificate_is_in_the_log_and_without_the_log_there_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    delegation = replace(DELEGATION, log=CertificateLog(folder / "log"))
+    found = load_ssh_public_identity(delegation.certify(petition(probe="probed")).encode())
+    assert isinstance(found, SSHCertificate)
+    (line,) = (folder / "log").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["serial"], entry["key_id"], entry["user"]) == (found.serial, found.key_id.decode(), "prober")
+    assert (entry["system"], entry["source-address"], entry["expires"]) == ("probed", "192.0.2.0/24", found.valid_before)
+    (folder / "log").unlink()
+    folder.rmdir()
+    with pytest.raises(ServiceUnavailable):
+        delegation.certify(petition(probe="probed"))
+
+
+def granted(**claims: object) -> str:
+    now = int(time.time())
+    stated = {"task_id": "a", "user": "ann", "system": "probed", "operation": "o", "parameters": "p", "seal": "", "accepted": now}
+    return sign_claims(stated | {"expires": now + 9} | claims, API)
+
+
+@pytest.mark.parametrize("accepted", [-(10 * 86400), -3800, 100])
+def test_a_grant_that_says_it_was_accepted_at_an_odd_time_is_refused(accepted: int) -> None:
+    with pytest.raises(GrantError, match="accepted in the future, or longer ago"):
+        DELEGATION.certify(petition(grant=granted(accepted=int(time.time()) + accepted)))
+    with pytest.raises(GrantError, match="sealed"):
+        DELEGATION.certify(petition(grant=granted()))
 
 
 def test_a_stale_petition_is_refused() -> None:

@@ -287,6 +287,28 @@ def test_what_the_api_signs_is_done_while_its_time_lasts_and_not_after(site: Sit
             assert not Path(path).exists()
 
 
+def test_a_real_message_sent_again_while_its_grant_is_good_does_nothing(mkdir: Forger, folder: Folder) -> None:
+    made = Path(folder.path, "made")
+    made.rmdir()
+    for _ in range(8):
+        mkdir.send()
+    mkdir.refused()
+    assert not made.exists()
+
+
+def test_who_removes_the_marks_too_has_it_done_once_more_by_each_other_process_at_most(site: Site, mkdir: Forger, folder: Folder) -> None:
+    """What docs/security.md says of it: as the same user, the same call, and until the grant expires."""
+    made, redis, again = Path(folder.path, "made"), site.redis(), 0
+    for _ in range(8):
+        redis.delete(f"once:call:{mkdir.message['headers']['id']}")
+        made.rmdir() if made.exists() else None
+        mkdir.send(refused=False)
+        eventually(lambda: not redis.llen("utilities"))
+        time.sleep(0.5)
+        again += made.exists()
+    assert again <= 1
+
+
 @pytest.mark.parametrize("case", FORGERIES)
 def test_a_forged_submission_starts_nothing_and_changes_no_record(site: Site, submission: Forger, folder: Folder, case: str) -> None:
     redis = site.redis()
