@@ -10,10 +10,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from broker.celery import create_celery
-from broker.configuration import open_redis
+from broker.configuration import open_redis, settings_in
 from broker.grants import GrantSigner
 from broker.key_rings import Watched
 from broker.keys import signing_key
@@ -87,7 +86,7 @@ class Visitors:
 
 @pytest.fixture
 def settings(site: Site) -> Settings:
-    return Settings.model_validate(yaml.safe_load(Path(site.facts["settings"]).read_text(encoding="utf-8")))
+    return settings_in(Path(site.facts["settings"]), "worker")
 
 
 @pytest.fixture
