@@ -125,7 +125,7 @@ def test_every_key_is_rotated_without_a_failed_call_and_under_an_open_transfer(
     ticket = upload(alice, folder.path, local(b"content"))
     ready = at(alice, ticket, "111")
     public = Path(site.facts["keys"]["public"])
-    parts = ("api", "worker", "delegation", "ca")
+    parts = ("api", "worker", "delegation", "links", "ca")
     before = {part: (public / f"{part}.pub").read_bytes() for part in parts}
     visitors = Visitors()
     with visitors.visiting(call, entering):
