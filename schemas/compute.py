@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
-from schemas.fields import Flag, JobId, JobIds, Refusal, Text, Upload, harmless, saying, whole_number
+from schemas.fields import Flag, JobId, JobIds, Path, Refusal, Text, Upload, harmless, saying, whole_number
 from schemas.job_fields import Account, Begin, Constraint, Dependency, Duration, Gpus, Indices, Memory, Name, NodeCount, Number
 from schemas.moments import Moment
 from schemas.operation import Course, Operation, internal, operation
+from schemas.places import NotOnSystem
 from schemas.rights import EVERY_RIGHT, Right
 
 FAILED = "Failed to retrieve jobs information"
@@ -84,7 +85,7 @@ class Reachable(Operation):
 class Readable(Operation):
     """Check that a file is there and can be read."""
 
-    target_path: Text
+    target_path: Path
 
 
 def _reachable(_: Operation) -> Reachable:
@@ -132,6 +133,9 @@ class _Charged(Operation):
     account: Account = Field(None, description="Account that the job is charged to")
 
 
+_OF_THE_JOB = NotOnSystem("the job opens it, and a batch script may open whatever its user may")
+
+
 class JobRequest(_Charged):
     """What a job may ask for, whatever its script says: one field per common option of sbatch."""
 
@@ -149,13 +153,13 @@ class JobRequest(_Charged):
     dependency: Dependency = Field(None, description="Jobs to wait for, such as afterok:12:13")
     array: Indices = Field(None, description="Indices of a job array, such as 0-15%4")
     begin: Begin = Field(None, description="Not before this time, such as 2026-11-22T10:00 or now+1hour")
-    output: Name = Field(None, description="File for the standard output, with the scheduler's patterns")
-    error: Name = Field(None, description="File for the standard error, with the scheduler's patterns")
+    output: Annotated[Name, _OF_THE_JOB] = Field(None, description="File for the standard output, with the scheduler's patterns")
+    error: Annotated[Name, _OF_THE_JOB] = Field(None, description="File for the standard error, with the scheduler's patterns")
     env: dict[str, str] = Field(default_factory=dict, description="JSON object of environment variables for the job")
 
 
 class _Script(Operation):
-    target_path: Text = Field(description="Path of the batch script")
+    target_path: Path = Field(description="Path of the batch script")
 
 
 class _Batch(_Charged):

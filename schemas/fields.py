@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from schemas.places import OnSystem, Reach
+
 _FORBIDDEN = re.compile(r"""[<>|;"'&\\()`\x00-\x1f]""")
 _NUMBER = "[0-9]{1,18}"
 _ONE_JOB = rf"{_NUMBER}(\+{_NUMBER}|_{_NUMBER}|_\[{_NUMBER}-{_NUMBER}\])?"
@@ -91,6 +93,8 @@ def _shaped(pattern: str) -> WithJsonSchema:
 
 
 Text = Annotated[str, AfterValidator(harmless), _shaped(r"""[^<>|;"'&\\()`\u0000-\u001f]+""")]
+Path = Annotated[Text, OnSystem()]
+Entry = Annotated[Text, OnSystem(Reach.ENTRY)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(json_schema_extra={"type": "boolean"})]
 Presence = Annotated[bool, BeforeValidator(lambda value: value is not False)]
 Count = Annotated[int, BeforeValidator(lambda value: value if isinstance(value, int) else _count(str(value))), WithJsonSchema(_COUNT)]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from schemas.places import OnSystem, Place, mark
 from schemas.rights import Right, rights_for
 
 
@@ -102,6 +103,11 @@ class Operation(BaseModel):
     def shown(self) -> str:
         """The parameters as Flower and logs show them."""
         return repr({name: "…" if name in self.hidden else value for name, value in self.parameters().items()})
+
+    def places(self) -> tuple[Place, ...]:
+        """All that the call touches on the system, as far as its parameters tell."""
+        marks = ((mark(field), getattr(self, name)) for name, field in type(self).model_fields.items())
+        return tuple(Place(path, found.reach) for found, path in marks if isinstance(found, OnSystem) and path is not None)
 
     def staged_bytes(self) -> int:
         """How much is to pass through the object store, as far as the client tells."""

@@ -3,7 +3,7 @@
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -50,6 +50,9 @@ class Filesystem(Section):
     description: str = Field("", description="What it is for")
 
 
+AllowedPath = Annotated[str, Field(pattern=r"^/(?:[^\x00-\x1f]*)$")]
+
+
 class System(Section):
     """An HPC system and how to enter it."""
 
@@ -57,6 +60,9 @@ class System(Section):
     host: str = Field(description="Name or address of its SSH server")
     port: int = Field(22, description="Port of its SSH server")
     host_keys: tuple[str, ...] = Field(description="Its public host keys, as in known_hosts; no other is accepted", min_length=1)
+    allowed_paths: tuple[AllowedPath, ...] = Field(
+        (), description="Directories that operations may touch, `{user}` being the user's name; all paths when empty (operations.md)"
+    )
     scheduler: Literal["slurm", "gridengine"] = Field("slurm", description="Its workload manager")
     job_root: str = Field("/home", description="Job folders are <job_root>/<user>/firecrest/<task id>")
     filesystems: tuple[Filesystem, ...] = Field((), description="File systems, for /status")
@@ -312,8 +318,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         for system in self.systems:
-            if system.transfer_system and self.system(system.transfer_system) is None:
+            runner = self.system(system.transfer_system or system.name)
+            if runner is None:
                 raise ValueError(f"there is no system {system.transfer_system}, which is to run the transfer jobs of {system.name}")
+            if runner.allowed_paths != system.allowed_paths:
+                raise ValueError(f"{runner.name} runs the transfer jobs of {system.name}, but its allowed_paths are others")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, model_validator
 
 from schemas.compute import Reachable, Submitted
-from schemas.fields import Refusal, Text
+from schemas.fields import Entry, Path, Refusal, Text
 from schemas.job_fields import Account, Awaited, Limit
 from schemas.operation import Course, Operation, operation
 from schemas.utilities import Compress, Copy, Extract, Rename, Rm
@@ -50,8 +50,8 @@ def _transfer_job(call: str) -> Callable[[Model], Model]:
 
 
 class _Sync(Operation):
-    target_path: Text = Field(description="Path of the copy, or of the directory that it is put into")
-    source_path: Text = Field(description="Path of the file or directory; with '/' at its end, what the directory holds")
+    target_path: Path = Field(description="Path of the copy, or of the directory that it is put into")
+    source_path: Entry = Field(description="Path of the file or directory; with '/' at its end, what the directory holds")
 
 
 # Their bases in this order: what is to be done is checked before what is said of the job.

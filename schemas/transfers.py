@@ -5,8 +5,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
-from schemas.fields import Absent, Count, Flag, Refusal, Text, because, saying
+from schemas.fields import Absent, Count, Flag, Path, Refusal, Text, because, saying
 from schemas.operation import Course, Operation, internal, operation
+from schemas.places import NotOnSystem, Place
 from schemas.rights import Right
 
 _DOWNLOADERS = frozenset({Right.READ, Right.WRITE})
@@ -27,14 +28,14 @@ class Progress(BaseModel):
 class Writable(Operation):
     """Check that a directory, or the one that would hold the file, can be written to."""
 
-    target_path: Text
+    target_path: Path
 
 
 @internal("storage", None, fails="sourcePath error", open_to=frozenset({Right.READ}))
 class ReadableSource(Operation):
     """Check that a file, or a directory, is there and can be read."""
 
-    source_path: Text
+    source_path: Path
     directory: bool = False
 
 
@@ -43,7 +44,7 @@ class Unstage(Operation):
     """Remove what a download has put into the object store."""
 
     task_id: str
-    source_path: str
+    source_path: Annotated[str, NotOnSystem("it names a file in the object store")]
 
 
 def _names_a_file(path: str) -> str:
@@ -54,7 +55,7 @@ def _names_a_file(path: str) -> str:
     return path
 
 
-_FilePath = Annotated[Text, AfterValidator(_names_a_file)]
+_FilePath = Annotated[Text, AfterValidator(_names_a_file), NotOnSystem("it is on the client's machine")]
 
 
 @operation(
@@ -70,7 +71,7 @@ _FilePath = Annotated[Text, AfterValidator(_names_a_file)]
 class StageIn(Operation):
     """Upload a file to a system by way of the object store."""
 
-    target_path: Text = Field(description="Directory on the system, or path of the file there")
+    target_path: Path = Field(description="Directory on the system, or path of the file there")
     source_path: _FilePath = Field(description="Path of the file on the client's machine")
     size: Annotated[Count | None, Absent] = Field(None, description="Size of the file in bytes; no other is taken then")
     directory: Flag = Field(
@@ -84,6 +85,10 @@ class StageIn(Operation):
         """The size of the file, if it is given."""
         return self.size or 0
 
+    def places(self) -> tuple[Place, ...]:
+        """The file, too, under its own name."""
+        return (*super().places(), Place(posixpath.join(self.target_path, posixpath.basename(self.source_path))))
+
     @model_validator(mode="after")
     def _parts_of_something(self) -> Self:
         if self.multipart and self.size is None:
@@ -95,7 +100,7 @@ def _names_what_it_is(path: str, info: ValidationInfo) -> str:
     return _names_a_file(path.rstrip("/") if info.data.get("directory") else path)
 
 
-_SourcePath = Annotated[Text, AfterValidator(_names_what_it_is)]
+_SourcePath = Annotated[Path, AfterValidator(_names_what_it_is)]
 
 
 @operation(

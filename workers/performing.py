@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -24,6 +24,7 @@ from schemas.grant import Grant, GrantError, GrantExpired
 from schemas.operation import Course, Operation, digest
 from schemas.settings import Limits, Storage, System
 from schemas.task import Status
+from workers.confinement import Confinement, confinement, within
 from workers.flights import Flights
 from workers.host import Host
 from workers.kept_states import KeptStates
@@ -49,7 +50,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a performer may need beside the host: who it works for, where, under which task, with which limits."""
+    """What a performer may need beside the host: who it works for, where, under which task, with which limits.
+
+    `bounds` is what the host is confined to: whatever is to run later must be so too.
+    """
 
     task_id: str
     user: str
@@ -57,6 +61,7 @@ class Scene:
     limits: Limits
     blobs: Blobs
     staged: Store | None = None
+    bounds: Confinement = field(default_factory=Confinement)
 
     @property
     def store(self) -> Store:
@@ -205,7 +210,9 @@ class Workshop:
     def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop, scene: Scene) -> Any:
         try:
             host = self.open_host(permit.system, permit.grant, permit.text, stop)
-            return PERFORMERS[operation](operation.model_validate(parameters), host, scene)
+            op = operation.model_validate(parameters)
+            bounds = confinement(op, permit.system, permit.grant.user)
+            return PERFORMERS[operation](op, within(host, bounds), replace(scene, bounds=bounds))
         except FirecrestError:
             raise
         except Exception:  # noqa: BLE001 (the outermost frame of a performance)

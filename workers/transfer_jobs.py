@@ -26,37 +26,37 @@ _UNLESS_EMPTY = " | { grep -a '' || { echo 'There are no files in the archive' >
 @performs(CopyJob)
 def copy_job(op: CopyJob, host: Host, scene: Scene) -> Submitted:
     """The job that copies."""
-    return _submit(op, host, scene, script(copying(op.source_path, op.target_path)))
+    return _submit(op, host, scene, _script(scene, copying(op.source_path, op.target_path)))
 
 
 @performs(MoveJob)
 def move_job(op: MoveJob, host: Host, scene: Scene) -> Submitted:
     """The job that moves."""
-    return _submit(op, host, scene, script(moving(op.source_path, op.target_path)))
+    return _submit(op, host, scene, _script(scene, moving(op.source_path, op.target_path)))
 
 
 @performs(RsyncJob)
 def rsync_job(op: RsyncJob, host: Host, scene: Scene) -> Submitted:
     """The job that runs rsync."""
-    return _submit(op, host, scene, script(syncing(op.source_path, op.target_path)))
+    return _submit(op, host, scene, _script(scene, syncing(op.source_path, op.target_path)))
 
 
 @performs(RemoveJob)
 def remove_job(op: RemoveJob, host: Host, scene: Scene) -> Submitted:
     """The job that deletes; it has nothing to do where nothing is."""
-    return _submit(op, host, scene, script(deleting(op.target_path)))
+    return _submit(op, host, scene, _script(scene, deleting(op.target_path)))
 
 
 @performs(CompressJob)
 def compress_job(op: CompressJob, host: Host, scene: Scene) -> Submitted:
     """The job that packs."""
-    return _submit(op, host, scene, script(packing(op.source_path, op.target_path, dereference=op.dereference)))
+    return _submit(op, host, scene, _script(scene, packing(op.source_path, op.target_path, dereference=op.dereference)))
 
 
 @performs(ExtractJob)
 def extract_job(op: ExtractJob, host: Host, scene: Scene) -> Submitted:
     """The job that unpacks, and fails when there is nothing in the archive."""
-    return _submit(op, host, scene, script(unpacking(op.source_path, op.target_path, kind=op.format()), then=_UNLESS_EMPTY))
+    return _submit(op, host, scene, _script(scene, unpacking(op.source_path, op.target_path, kind=op.format()), then=_UNLESS_EMPTY))
 
 
 def deleting(target: str) -> tuple[str, ...]:
@@ -67,6 +67,11 @@ def deleting(target: str) -> tuple[str, ...]:
 def syncing(source: str, target: str) -> tuple[str, ...]:
     """The command that makes the target like the source; a colon in a name is no host."""
     return ("rsync", "-av", "--", as_file(source), as_file(target))
+
+
+def _script(scene: Scene, words: tuple[str, ...], *, then: str = "") -> str:
+    # what is true when it is submitted may not be when it runs
+    return script(scene.bounds.words(words), then=then)
 
 
 def script(words: tuple[str, ...], *, then: str = "") -> str:

@@ -13,6 +13,7 @@ from schemas.task import Status
 from schemas.transfers import Progress, ReadableSource, Unstage, Writable
 from workers import access, copies
 from workers.compute import job_folder
+from workers.confinement import also_within, unconfined
 from workers.copies import Fate, Found, Run
 from workers.host import Host
 from workers.performing import Ended, Rest, Scene, Step, performs
@@ -83,9 +84,10 @@ class Transfer(ABC):
     failed: Status
 
     def __init__(self, host: Host, step: Step) -> None:
-        self.host = host
+        self.bare = unconfined(host)
         self.step = step
         self.state = _State.model_validate(step.state)
+        self.host = also_within(host, self.state.path)
         self.status = step.status
         self.store = step.store.settings
         self.staging = step.store.staging
@@ -211,7 +213,7 @@ class Transfer(ABC):
 
     def _clear(self) -> None:
         if self.state.begun:
-            self.host.run(copies.clear(self.folder, temporary=self.temporary, seconds=self.seconds))
+            self.bare.run(copies.clear(self.folder, temporary=self.temporary, seconds=self.seconds))
 
     def _progress(self) -> dict[str, Any]:
         if not self.state.begun:

@@ -75,7 +75,7 @@ class TreeIn(_Tree, Incoming):
 
     def _clear(self) -> None:
         if self.state.begun:
-            self.host.run(copies.clear(self.folder, temporary=self.work, seconds=self.seconds))
+            self.bare.run(copies.clear(self.folder, temporary=self.work, seconds=self.seconds))
 
 
 class TreeOut(_Tree, Outgoing):

@@ -74,11 +74,13 @@ def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settin
     folder = tmp_path_factory.mktemp("keys")
     tool = ["sh", str(Path(__file__).parent / "reservations.sh"), str(tmp_path_factory.mktemp("reservations"))]
     make_missing(folder / "private", folder / "public")
+    walled = tmp_path_factory.mktemp("walled")
     return Settings.model_validate(
         {
             "systems": [
                 {"name": "here", "host": "127.0.0.1", "host_keys": ["none"], "job_root": str(tmp_path_factory.mktemp("jobs"))},
                 {"name": "tooled", "host": "127.0.0.1", "host_keys": ["none"], "reservation_command": tool},
+                {"name": "walled", "host": "127.0.0.1", "host_keys": ["none"], "allowed_paths": [f"{walled}/{{user}}", f"{walled}/shared"]},
                 {"name": "remote", "host": "127.0.0.1", "host_keys": ["none"], "transfer_system": "here"},
             ],
             "issuers": [{"jwks_url": "http://127.0.0.1:9/none"}],
