@@ -18,6 +18,7 @@ from api.announcements import listen
 from api.documents import openapi
 from api.identity import Identity
 from api.local import VERSION, Office
+from api.permission import PERMISSIONS
 from api.protection import protect
 from api.requests import MEGABYTE, too_large
 from api.resources import Desk, namespaces
@@ -59,9 +60,8 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         security="token",
         catch_all_404s=True,
     )
-    desk = Desk(
-        gateway, identity, Office(gateway, health, settings, Links.of(settings.keys) if settings.storage else Links.none()), settings
-    )
+    office = Office(gateway, health, settings, Links.of(settings.keys) if settings.storage else Links.none())
+    desk = Desk(gateway, identity, PERMISSIONS[settings.permission.source](settings.permission), office, settings)
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)

@@ -13,6 +13,7 @@ from flask_restx import Namespace, Resource
 from api.documents import describe
 from api.identity import Identity
 from api.local import ANSWERS, Office
+from api.permission import Permission
 from api.requests import Asked, asked, system_name
 from broker.blobs import Blob
 from broker.gateway import Caller, Gateway
@@ -30,6 +31,7 @@ class Desk:
 
     gateway: Gateway
     identity: Identity
+    permission: Permission
     office: Office
     settings: Settings
 
@@ -41,6 +43,7 @@ class Desk:
         system = system_name(operation, self.settings)
         wanted = asked(operation, path, self.settings.limits)
         g.fails = wanted.op.fails()
+        self.permission.check(caller, wanted.op, system)
         if operation.route.course is Course.LOCAL:
             return _enveloped(wanted.op, ANSWERS[operation](wanted.op, caller, self.office))
         if operation.route.course is Course.DEFERRED:

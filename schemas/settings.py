@@ -135,6 +135,24 @@ class Issuer(Section):
         return frozenset().union(*given)
 
 
+class Permission(Section):
+    """Who is asked whether a call may be made, beside the rights of the token."""
+
+    source: Literal["everyone", "opa"] = Field("everyone", description="Nobody: everyone may; or an Open Policy Agent")
+    url: str = Field("", description="Where the agent is: by https, or on this very machine")
+    insecure: bool = Field(False, description="Whether `url` may be http to another machine: only where nobody else is on the way")
+    path: str = Field("v1/data/f7t/authz", description="Path of the document that has `allow`, or of a rule that is true or false")
+    seconds: float = Field(2, gt=0, description="How long an answer may take; without one the call is refused with 503")
+    cache_seconds: float = Field(5, ge=0, description="How long an answer holds for calls that are just the same")
+    local: bool = Field(False, description="Whether calls that touch no system, as of /tasks, are asked about too; without `system`")
+
+    @model_validator(mode="after")
+    def _agent_is_known(self) -> Self:
+        if self.source == "opa" and not (self.insecure and self.url.startswith("http://")) and not _cannot_be_tampered_with(self.url):
+            raise ValueError(f"whoever is on the way could change the answers of {self.url or 'no agent'}: https, or insecure")
+        return self
+
+
 class Broker(Section):
     """Redis, which carries messages and keeps task records."""
 
@@ -308,6 +326,7 @@ class Settings(Section):
     issuers: tuple[Issuer, ...] = Field(min_length=1)
     broker: Broker
     keys: Keys
+    permission: Permission = Permission()
     storage: Storage | None = None
     api: Api = Api()
     limits: Limits = Limits()
