@@ -26,9 +26,9 @@ def session(stdout: bytes = b"", stderr: bytes = b"", *, ended: bool = True) -> 
     return channel
 
 
-def read(channel: paramiko.Channel, *, most: int = 10_000_000) -> Finished:
-    """What comes of it, given a moment."""
-    return _Outputs(channel).read(Frame(TOKEN, most=most), time.monotonic() + 0.05)
+def read(channel: paramiko.Channel, *, most: int = 10_000_000, seconds: float = 60) -> Finished:
+    """What comes of it, given so much time."""
+    return _Outputs(channel).read(Frame(TOKEN, most=most), time.monotonic() + seconds)
 
 
 def test_all_that_arrived_before_the_end_of_a_session_is_read() -> None:
@@ -49,7 +49,7 @@ def test_a_byte_too_many_is_a_loss() -> None:
 
 def test_silence_is_given_up_at_the_deadline() -> None:
     with pytest.raises(TimedOut):
-        read(session(b"half", ended=False))
+        read(session(b"half", ended=False), seconds=0.05)
 
 
 class Endless:

@@ -242,7 +242,7 @@ def test_other_times_are_refused(time: str) -> None:
 
 def test_a_system_that_is_to_run_the_jobs_of_another_must_be_there() -> None:
     systems = [{"name": "a", "host": "h", "host_keys": ["k"], "transfer_system": "b"}]
-    rest = {"issuers": [{"jwks_url": "https://u"}], "broker": {"url": "u"}, "keys": {"private": "p", "public": "p"}}
+    rest = {"issuers": [{"jwks_url": "https://u"}], "broker": {"url": "redis://u"}, "keys": {"private": "p", "public": "p"}}
 
     with pytest.raises(ValidationError, match="there is no system b, which is to run the transfer jobs of a"):
         Settings.model_validate({"systems": systems, **rest})
