@@ -17,6 +17,7 @@ import schemas.catalogue
 from api.announcements import listen
 from api.documents import openapi
 from api.identity import Identity
+from api.limits import Turnstile
 from api.local import VERSION, Office
 from api.permission import PERMISSIONS
 from api.protection import protect
@@ -24,8 +25,9 @@ from api.requests import MEGABYTE, too_large
 from api.resources import Desk, namespaces
 from broker.gateway import Gateway
 from broker.health import Health
+from broker.limits import Limiter
 from broker.links import Links
-from schemas.errors import FirecrestError, ServiceUnavailable
+from schemas.errors import FirecrestError, ServiceUnavailable, TooManyRequests
 from schemas.operation import OPERATIONS
 from schemas.settings import Settings
 
@@ -36,7 +38,7 @@ _MOST_DRAINED = 64 * MEGABYTE
 Failure = tuple[dict[str, Any], int, dict[str, str]]
 
 
-def create_app(settings: Settings, gateway: Gateway, identity: Identity, health: Health) -> Flask:
+def create_app(settings: Settings, gateway: Gateway, identity: Identity, health: Health, limiter: Limiter) -> Flask:
     """The WSGI application: every declared operation, Swagger UI on `/`, OpenAPI 3.1 on `/openapi.json`."""
     app = Flask("firecrest")
     app.config.update(
@@ -60,12 +62,15 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
         security="token",
         catch_all_404s=True,
     )
+    turnstile = Turnstile(limiter, settings.limits)
+    permission = PERMISSIONS[settings.permission.source](settings.permission)
     office = Office(gateway, health, settings, Links.of(settings.keys) if settings.storage else Links.none())
-    desk = Desk(gateway, identity, PERMISSIONS[settings.permission.source](settings.permission), office, settings)
+    desk = Desk(gateway, identity, turnstile, permission, office, settings)
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)
     app.after_request(_with_its_body_read)
+    app.after_request(turnstile.see_off)
     protect(app, settings.api)
     if settings.storage and settings.storage.notifications_url:
         listen(app, settings.storage, gateway.tasks, health)
@@ -77,6 +82,8 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
 def _with_its_body_read(response: Response) -> Response:
     # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
     # From those who did not show who they are no more is taken than any request may hold.
+    if response.status_code == TooManyRequests.status:
+        return response  # api.server throws away what comes
     body, left = request.environ["wsgi.input"], _MOST_DRAINED if "caller" in g else current_app.config["MAX_CONTENT_LENGTH"]
     with suppress(OSError, ParseException):
         while left > 0 and (chunk := body.read(_SLACK)):

@@ -45,7 +45,7 @@ def tasks(op: Tasks, caller: Caller, office: Office) -> dict[str, Any]:
     ids = None if op.tasks is None else op.tasks.split(",")
     since = op.since.timestamp() if op.since else 0
     keep = op.wants if op.filters() else None
-    found = office.gateway.tasks.of(caller.user, ids, since=since, keep=keep, page=op.page())
+    found = office.gateway.tasks.of(caller.user, ids, since=since, keep=keep, page=op.page(office.settings.limits.tasks_page))
     return {task.task_id: office.links.opened(task).shown() for task in found}
 
 

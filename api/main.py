@@ -8,6 +8,7 @@ from broker.configuration import open_redis, read_settings
 from broker.gateway import Gateway
 from broker.grants import GrantSigner
 from broker.health import Health
+from broker.limits import Limiter
 from broker.replies import Replies
 from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
@@ -23,4 +24,4 @@ _gateway = Gateway(
     limits=_settings.limits,
     storage=_settings.storage,
 )
-app = create_app(_settings, _gateway, BearerTokens(TokenVerifier(_settings.issuers)), Health(_redis))
+app = create_app(_settings, _gateway, BearerTokens(TokenVerifier(_settings.issuers)), Health(_redis), Limiter(_redis, _settings.limits))

@@ -56,6 +56,8 @@ def system_name(operation: type[Operation], settings: Settings) -> str:
 
 def asked(operation: type[Operation], path: dict[str, str], limits: Limits) -> Asked:
     """What the request asks for; raises InvalidParameter, InvalidEnvironment or TooLarge."""
+    if not uploads(operation):
+        request.max_content_length = limits.form_bytes
     sent = request.args if operation.route.verb == "GET" else _form()
     headers = {name: request.headers[name] for name in operation.in_header if name in request.headers}
     values: dict[str, Any] = {**{name: value for name, value in sent.items() if name not in operation.in_header}, **headers, **path}
@@ -87,6 +89,8 @@ def uploads(operation: type[Operation]) -> list[str]:
 def too_large(operation: type[Operation], limits: Limits) -> TooLarge:
     """The request carries more than it may."""
     most = limits.utilities_max_file_size
+    if not uploads(operation):
+        return TooLarge(f"The request is over {limits.form_bytes} bytes")
     if operation.route.service == "utilities":
         return TooLarge(description=f"Failed to upload file. The file is over {most * MEGABYTE} bytes")
     return TooLarge(description=f"Failed to upload batch script. The file is over {most} MB")

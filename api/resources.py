@@ -12,6 +12,7 @@ from flask_restx import Namespace, Resource
 
 from api.documents import describe
 from api.identity import Identity
+from api.limits import Turnstile
 from api.local import ANSWERS, Office
 from api.permission import Permission
 from api.requests import Asked, asked, system_name
@@ -31,6 +32,7 @@ class Desk:
 
     gateway: Gateway
     identity: Identity
+    turnstile: Turnstile
     permission: Permission
     office: Office
     settings: Settings
@@ -39,6 +41,7 @@ class Desk:
         """Answer the current request; raises FirecrestError."""
         g.operation, g.fails = operation, operation.route.fails
         caller = g.caller = self.identity.caller(request.headers)
+        self.turnstile.enter(caller.user)
         _check_rights(caller, operation)
         system = system_name(operation, self.settings)
         wanted = asked(operation, path, self.settings.limits)

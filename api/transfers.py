@@ -18,6 +18,7 @@ def invalidate(op: Invalidate, caller: Caller, office: Office) -> str:
         if failed.transient:
             raise
         raise InvalidParameter("Could not invalidate URL") from failed
+    office.gateway.tasks.unstaged(task.task_id, caller.user)
     return "URL invalidated successfully"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.centre import ROOT, running
 from bench.crowd import crowd
+from bench.fairness import fairness
 from bench.jobs import jobs
 from bench.listing import listing
 from bench.machine import machine
@@ -27,7 +28,8 @@ from bench.uploads import open_uploads, reaction
 class Size:
     """How long a run is: rounds of each contest, calls of each way in a round, seconds of each load.
 
-    Then: transfers of each file, rounds of transfers of 1 GiB, uploads that are reacted to, seconds in which nothing is done.
+    Then: transfers of each file, rounds of transfers of 1 GiB, uploads that are reacted to, seconds in which nothing is done,
+    rounds beside another user, calls in each.
     """
 
     rounds: int
@@ -39,13 +41,15 @@ class Size:
     large: int
     uploads: int
     idle: float
+    contests: int
+    beside: int
 
 
-_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8, large=5, uploads=50, idle=120)
-_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4, large=1, uploads=5, idle=5)
+_WHOLE = Size(rounds=30, calls=10, submissions=3, loads=3, seconds=5, transfers=8, large=5, uploads=50, idle=120, contests=5, beside=200)
+_QUICK = Size(rounds=6, calls=5, submissions=2, loads=1, seconds=2, transfers=4, large=1, uploads=5, idle=5, contests=2, beside=60)
 
 
-_NAMES = ("ls", "whoami", "tasks", "jobs", "submission", "reaction", "uploads", "transfers", "memory")
+_NAMES = ("ls", "whoami", "tasks", "jobs", "submission", "reaction", "uploads", "transfers", "fairness", "memory")
 
 
 def main() -> int:
@@ -80,6 +84,7 @@ def _parts(scene: Stage, size: Size, only: set[str]) -> list[Part]:
         "reaction": lambda: [reaction(scene, uploads=size.uploads)],
         "uploads": lambda: [open_uploads(scene, seconds=size.idle)],
         "transfers": lambda: transfers(scene, rounds=size.large),
+        "fairness": lambda: [fairness(scene, rounds=size.contests, calls=size.beside)],
         "memory": lambda: [memory(scene.site, rounds=size.transfers)],  # the last: it restarts what the others measure
     }
     parts: list[Part] = []

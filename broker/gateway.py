@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from broker.blobs import Blobs
 from broker.grants import GrantSigner
 from broker.replies import Replies
-from broker.tasks import Tasks
+from broker.tasks import Allowance, Tasks
 from schemas.errors import ServiceUnavailable, SizeLimit, StorageRefused
 from schemas.fields import Upload
 from schemas.operation import Course, Operation, operation_named
@@ -88,7 +88,8 @@ class Gateway:
     def defer(self, op: Operation, caller: Caller, system: str) -> Task:
         """Have `op` performed some time; its task tells how it goes.
 
-        Raises ServiceUnavailable, or StorageRefused for a transfer where there is no object store, SizeLimit for what is too large.
+        Raises ServiceUnavailable, TooManyRequests, or StorageRefused for a transfer where there is no object store, SizeLimit for what is
+        too large, StagedLimit for what is too much.
         """
         task_id, lasts = uuid4().hex, self._link_seconds(op)
         grant = self._grant(op, task_id, caller, system, seconds=lasts + AFTER_LINK if lasts else self._limits.grant_seconds)
@@ -103,6 +104,7 @@ class Gateway:
                 stoppable=op.route.stoppable,
                 steps=op.route.steps,
                 lifetime=max(lasts, self._limits.task_seconds) if lasts else None,
+                allowance=self._allowance(op),
             )
             self._send_first(task, message)
         except _UNREACHABLE as lost:
@@ -139,6 +141,10 @@ class Gateway:
         if op.staged_bytes() > self._storage.max_file_size * _MB:
             raise SizeLimit(f"The file is over {self._storage.max_file_size} MB")
         return self._storage.url_seconds
+
+    def _allowance(self, op: Operation) -> Allowance:
+        stages = op.staged_bytes() if op.route.steps else -1
+        return Allowance(self._limits.open_tasks_per_user, stages, self._storage.staged_per_user * _MB if self._storage else 0)
 
     def _send_first(self, task: Task, message: dict[str, Any]) -> None:
         try:

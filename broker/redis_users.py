@@ -69,7 +69,7 @@ def _consumes(*queues: str, unacked: str) -> tuple[str, ...]:
 
 _TASKS: Final = (
     f"+hget +hmget +hgetall +hset +hdel +hincrby +exists +del +expire +ttl +zadd +zrem +zrangebyscore +zrevrangebyscore +zremrangebyscore "
-    f"+sadd +srem +smismember +smembers {_SCRIPT} ~task:* ~tasks:of:* ~tasks:open ~awaited ~awaited:*"
+    f"+sadd +srem +smismember +smembers +hlen +hexists {_SCRIPT} ~task:* ~limits:tasks:* ~tasks:of:* ~tasks:open ~awaited ~awaited:*"
 )
 _LISTENS: Final = "+subscribe +unsubscribe &replies:*"
 _BLOBS: Final = "+hset +hget +hdel +expire +unlink ~blob:*"
@@ -81,6 +81,7 @@ RULES: Final = MappingProxyType(
             _LISTENS,
             _BLOBS,
             _TASKS,
+            f"+hmget +hset +pexpire +zadd +zcard +zrem +zremrangebyscore {_SCRIPT} ~limits:rate:* ~limits:calls:*",
             "+hgetall +hget %R~passed %R~health:*",
             "+set +del +exists ~health:announcements",
         ),

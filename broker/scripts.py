@@ -7,7 +7,7 @@ in the record; what it `awaits` meanwhile is a topic: `awaited` holds the topics
 cancelled or given up is final for everybody, but `cleaning` until its last step is done.
 """
 
-from schemas.task import FINAL_CODES
+from schemas.task import FINAL_CODES, Status
 
 _NOW = """
 local function clock() local t = redis.call('TIME') return tonumber(t[1]) + tonumber(t[2]) / 1000000 end
@@ -29,20 +29,70 @@ local function clean_from(task, open, id, moment)
 end
 """.format(final=", ".join(f"['{code}'] = true" for code in FINAL_CODES))
 
-CREATE = (
+# What counts against a user's limits: `limits:tasks:<user>` holds the bytes that each task stages. What has ended is dropped when it
+# is in the way, so that no other step needs to know of it; what was downloaded counts until its record goes, or it is invalidated.
+_TAKEN = (
     _NOW
+    + f"""
+local function taken(held, but)
+  local open, bytes, all = 0, 0, redis.call('HGETALL', held)
+  for at = 1, #all, 2 do
+    local status = redis.call('HGET', 'task:' .. all[at], 'status')
+    local ended = not status or final[status]
+    if ended and (status ~= '{Status.STAGED_OUT}' or all[at + 1] == '0') then
+      redis.call('HDEL', held, all[at])
+    elseif all[at] ~= but then
+      if not ended then open = open + 1 end
+      bytes = bytes + tonumber(all[at + 1])
+    end
+  end
+  return open, bytes
+end
+"""
+)
+
+CREATE = (
+    _TAKEN
     + """
-local task, index, open = KEYS[1], KEYS[2], KEYS[3]
+local task, index, open, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, lifetime, patience = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local most, staged, most_staged = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+if staged >= 0 or redis.call('HLEN', held) >= most then
+  local count, bytes = taken(held)
+  if count >= most then return 'tasks' end
+  if staged >= 0 and (bytes >= most_staged or bytes + staged > most_staged) then return 'staged' end
+end
+redis.call('HSET', held, id, string.format('%.0f', math.max(0, staged)))
 redis.call('HSET', task, 'attempt', 1, 'accepted', 0, 'holder', '', 'lease', 0, 'sent', text(now), 'confirmed', 0,
-           'created', text(now), 'updated', text(now), unpack(ARGV, 4))
+           'created', text(now), 'updated', text(now), unpack(ARGV, 7))
 redis.call('EXPIRE', task, lifetime)
 local kept = math.max(2 * tonumber(lifetime), redis.call('TTL', index))
+redis.call('EXPIRE', held, math.max(tonumber(lifetime), redis.call('TTL', held)))
 redis.call('ZREMRANGEBYSCORE', index, '-inf', text(now - kept))
 redis.call('ZADD', index, text(now), id)
 redis.call('EXPIRE', index, kept)
 redis.call('ZADD', open, text(now + patience), id)
 return text(now)
+"""
+)
+
+# What a transfer turns out to stage; how much it may.
+STAGE = (
+    _TAKEN
+    + """
+local held, id, bytes, most = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local _, others = taken(held, id)
+if others + bytes > most then return 0 end
+if redis.call('HEXISTS', held, id) == 1 then redis.call('HSET', held, id, string.format('%.0f', bytes)) end
+return 1
+"""
+)
+
+STAGEABLE = (
+    _TAKEN
+    + """
+local _, others = taken(KEYS[1], ARGV[1])
+return math.max(0, tonumber(ARGV[2]) - others)
 """
 )
 
@@ -63,7 +113,7 @@ if not status or (final[status] and cleaning ~= '1') or current ~= attempt then 
 if held_by == holder then return 1 end
 if held_by ~= '' and tonumber(held_until) > now then return 0 end
 redis.call('HINCRBY', task, 'accepted', 1)
-redis.call('HSET', task, 'holder', holder, 'lease', text(now + lease), 'confirmed', 1)
+redis.call('HSET', task, 'holder', holder, 'lease', text(now + lease), 'confirmed', 1, 'put_off', 0)
 if steps ~= '1' and status < ARGV[5] then redis.call('HSET', task, 'status', ARGV[5], 'data', ARGV[6], 'updated', text(now)) end
 redis.call('ZADD', open, text(now + lease), id)
 return 1
@@ -172,6 +222,22 @@ local task, open = KEYS[1], KEYS[2]
 if redis.call('HGET', task, 'leaving') ~= ARGV[2] then return 0 end
 redis.call('HSET', task, 'leaving', '', 'rest', text(now))
 redis.call('ZADD', open, text(now), ARGV[1])
+return 1
+"""
+)
+
+# Its turn has not come: another attempt is due later, ever later, up to five seconds.
+PUT_OFF = (
+    _NOW
+    + """
+local task, open = KEYS[1], KEYS[2]
+local id, attempt = ARGV[1], ARGV[2]
+local status, current, held_by, held_until, cleaning = unpack(redis.call('HMGET', task, 'status', 'attempt', 'holder', 'lease', 'cleaning'))
+if not status or (final[status] and cleaning ~= '1') or current ~= attempt then return 0 end
+if held_by ~= '' and tonumber(held_until) > now then return 0 end
+local pause = math.min(5, 0.25 * 2 ^ redis.call('HINCRBY', task, 'put_off', 1))
+redis.call('HSET', task, 'attempt', tonumber(attempt) + 1, 'holder', '', 'lease', 0, 'confirmed', 1, 'rest', text(now + pause))
+redis.call('ZADD', open, text(now + pause), id)
 return 1
 """
 )

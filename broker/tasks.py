@@ -1,6 +1,7 @@
 """Task records in Redis: the truth about every deferred operation."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from redis import Redis
 
 from broker import scripts
-from schemas.errors import ForeignTask, NotCancellable, UnknownResource
+from schemas.errors import ForeignTask, NotCancellable, StagedLimit, TooManyRequests, UnknownResource
 from schemas.task import Status, Task
 
 _OPEN = "tasks:open"
@@ -18,6 +19,9 @@ _AWAITED = "awaited"
 # One that a dying worker took must not keep the next from being sent; behind a backlog they pile up no faster than this.
 _PASSAGE_SECONDS = 5
 _UNCANCELLED = {"ended": "Task {} has ended already", "started": "Task {} has started and cannot be stopped"}
+_MB = 1024 * 1024
+# Tasks take their time, and whoever waits for one to end asks for it besides.
+_TASKS_SECONDS = "5"
 _SHOWN = ("user", "service", "system", "status", "data", "created", "updated")
 
 
@@ -49,6 +53,29 @@ class Standing(NamedTuple):
     cleaning: bool
 
 
+class Allowance(NamedTuple):
+    """How many tasks of the user may be open, how many bytes the new one stages (-1: it never does), how many all of them may."""
+
+    tasks: int
+    stages: int
+    staged: int
+
+    def check(self, outcome: str) -> None:
+        """Raise TooManyRequests or StagedLimit if that is what has become of a creation."""
+        if outcome == "tasks":
+            raise TooManyRequests(f"Too many open tasks: at most {self.tasks} per user", says=_TASKS_SECONDS)
+        if outcome == "staged":
+            raise staged_limit(self.staged)
+
+
+UNLIMITED = Allowance(sys.maxsize, -1, 0)
+
+
+def staged_limit(most: int) -> StagedLimit:
+    """The failure of what would stage more than so many bytes for one user."""
+    return StagedLimit(f"Files in the Staging Area would be over {most // _MB} MB, the limit of a user")
+
+
 class Tasks:
     """Creates, finds and advances task records.
 
@@ -65,7 +92,8 @@ class Tasks:
         self._accept, self._renew, self._advance = script(scripts.ACCEPT), script(scripts.RENEW), script(scripts.ADVANCE)
         self._failing, self._reclaim, self._pass = script(scripts.FAILING), script(scripts.RECLAIM), script(scripts.PASSED)
         self._cancel, self._rest, self._wake = script(scripts.CANCEL), script(scripts.REST), script(scripts.WAKE)
-        self._leave = script(scripts.LEAVE)
+        self._leave, self._put_off = script(scripts.LEAVE), script(scripts.PUT_OFF)
+        self._stage, self._stageable = script(scripts.STAGE), script(scripts.STAGEABLE)
 
     def create(
         self,
@@ -78,11 +106,12 @@ class Tasks:
         stoppable: bool = True,
         steps: bool = False,
         lifetime: int | None = None,
+        allowance: Allowance = UNLIMITED,
     ) -> Task:
         """A new record, to be confirmed once its message is sent; `message` is kept to send it again.
 
         A `stoppable` task may be cancelled after a worker has begun it. One that is done in `steps` may rest between them,
-        and is cleaned after when it is cancelled or given up.
+        and is cleaned after when it is cancelled or given up. Raises TooManyRequests or StagedLimit when it is beyond the allowance.
         """
         lifetime = lifetime or self._lifetime
         first: dict[str, str | int] = {
@@ -97,7 +126,9 @@ class Tasks:
             "lifetime": lifetime,
         }
         fields: list[str | int] = [word for pair in first.items() for word in pair]
-        created = self._create([_record(task_id), _index(user), _OPEN], [task_id, lifetime, self._patience, *fields])
+        keys = [_record(task_id), _index(user), _OPEN, _held(user)]
+        created = self._create(keys, [task_id, lifetime, self._patience, *allowance, *fields])
+        allowance.check(_word(created))
         return _task(task_id, [*list(first.values())[:5], created, created])
 
     def confirm(self, task_id: str) -> bool:
@@ -174,6 +205,23 @@ class Tasks:
     def leave(self, attempt: Attempt) -> bool:
         """State that nothing of a step goes on, if its task was cancelled meanwhile: it is cleaned after now. False if it was not."""
         return bool(self._leave([_record(attempt.task_id), _OPEN], [attempt.task_id, attempt.holder]))
+
+    def put_off(self, attempt: Attempt) -> bool:
+        """Have the task tried again a little later, this attempt not having begun; False when it is not this attempt's turn anyway."""
+        return bool(self._put_off([_record(attempt.task_id), _OPEN], [attempt.task_id, attempt.number]))
+
+    def stage(self, task_id: str, user: str, size: int, *, most: int) -> None:
+        """State how many bytes a transfer stages. Raises StagedLimit when all of the user's would then be over `most`."""
+        if not self._stage([_held(user)], [task_id, size, most]):
+            raise staged_limit(most)
+
+    def stageable(self, task_id: str, user: str, *, most: int) -> int:
+        """How many bytes a transfer may stage, where all of the user's may be `most`."""
+        return int(self._stageable([_held(user)], [task_id, most]))
+
+    def unstaged(self, task_id: str, user: str) -> None:
+        """State that what a task has staged is there no more."""
+        self._redis.hdel(_held(user), task_id)
 
     def standing(self, task_id: str) -> Standing:
         """How far a task has come. Raises UnknownResource."""
@@ -284,6 +332,10 @@ def _record(task_id: str) -> str:
 
 def _index(user: str) -> str:
     return f"tasks:of:{user}"
+
+
+def _held(user: str) -> str:
+    return f"limits:tasks:{user}"
 
 
 def _asked(queue: str) -> str:

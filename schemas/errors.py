@@ -195,6 +195,13 @@ class SizeLimit(FirecrestError):
     value = "File exceeds size limit"
 
 
+class StagedLimit(FirecrestError):
+    """The user has too much in the object store."""
+
+    header = "X-Size-Limit"
+    value = "Staged files exceed size limit"
+
+
 class InvalidParameter(FirecrestError):
     """A parameter of the call is missing or malformed."""
 

@@ -202,6 +202,9 @@ class Storage(Section):
     )
     url_seconds: int = Field(604800, ge=60, le=604800, description="How long presigned links are valid, in seconds")
     max_file_size: int = Field(5120, ge=1, description="Largest file, in MB (1024 x 1024 bytes); above 5120, S3's limit, only in parts")
+    staged_per_user: int = Field(
+        1048576, ge=1, description="What one user may have in the object store, and in transfers under way, in MB (1024 x 1024 bytes)"
+    )
     part_size: int = Field(64, ge=5, le=5120, description="Least size of the parts of a file that is sent in parts, in MB")
     max_parts: int = Field(200, ge=1, le=1000, description="Most parts of a file; larger files have larger parts")
     arrival_seconds: float = Field(
@@ -268,6 +271,17 @@ class Limits(Section):
     idle_seconds: float = Field(120, gt=0, description="Unused SSH connections are closed after this time")
     connect_seconds: float = Field(10, gt=0, description="Time to reach and enter a system")
     waiting_per_user: int = Field(500, ge=1, description="Commands of one user that may wait for a session in one worker process")
+    calls_per_second: float = Field(
+        50, ge=0, description="Calls a second that one user may go on making, best a share of what the machines carry; no limit when 0"
+    )
+    calls_burst: int = Field(100, ge=1, description="Calls that a user who was quiet may make beyond that")
+    calls_at_once: int = Field(
+        16, ge=0, description="Calls of one user that may be under way at once, over all API processes; more are 429. No limit when 0"
+    )
+    form_bytes: int = Field(262144, ge=1024, description="Largest body of a request that carries no file, in bytes; a larger one is 413")
+    open_tasks_per_user: int = Field(1000, ge=1, description="Tasks of one user that may be open; a call that would make one more is 429")
+    tasks_at_once: int = Field(8, ge=1, description="Tasks of one user that one worker process has under way; the others wait")
+    tasks_page: int = Field(500, ge=1, description="Most tasks in one answer of `GET /tasks`, whatever page is asked for")
 
 
 class Engine(Section):

@@ -74,7 +74,7 @@ class Tasks(Operation):
     page_size: Annotated[Count | None, Absent] = Field(
         None, description="Tasks on a page; 25 when only pageNumber is given", json_schema_extra={"minimum": 1}
     )
-    page_number: Annotated[Count | None, Absent] = Field(None, description="Page to show, from 0; all tasks when neither is given")
+    page_number: Annotated[Count | None, Absent] = Field(None, description="Page to show, from 0; the newest tasks when neither is given")
 
     @field_validator("page_size")
     @classmethod
@@ -83,11 +83,11 @@ class Tasks(Operation):
             raise saying("'pageSize' must be greater than 0")
         return size
 
-    def page(self) -> slice:
-        """The part of the list that is wanted."""
+    def page(self, most: int) -> slice:
+        """The part of the list that is wanted, which is never more than so many."""
         if self.page_size is None and self.page_number is None:
-            return slice(None)
-        size, number = min(self.page_size or _PAGE, _FARTHEST), self.page_number or 0
+            return slice(0, most)
+        size, number = min(self.page_size or _PAGE, most), self.page_number or 0
         start = min(size * number, _FARTHEST)
         return slice(start, start + size)
 

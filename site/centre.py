@@ -44,12 +44,12 @@ class Centre:
         self._supervisor = Supervisor(layout)
         self._given_up = threading.Event()
 
-    def start(self, *, with_gateway: bool, with_swift: bool) -> Site:
+    def start(self, *, with_gateway: bool, with_swift: bool, for_tests: bool) -> Site:
         """Start what does not run yet and return when all of it answers; the gateway and Swift, with a gateway on it, only if asked for."""
         with held(self._layout.state):
             with held(SITES):  # users, and ports not in use yet, are shared with other sites
                 people.ensure_users()
-                site = self._prepared()
+                site = self._prepared(for_tests=for_tests)
             servers = _servers(site)
             gateways = [*gateway.programs(site), *(gateway.programs_on_swift(site) if with_swift else ())]
             optional = [*(swift_cluster.programs(site) if with_swift else ()), *(gateways if with_gateway else ())]
@@ -108,7 +108,7 @@ class Centre:
             self._supervisor.stop()
         leftovers.end({*watched, *leftovers.leftovers(site)})
 
-    def _prepared(self) -> Site:
+    def _prepared(self, *, for_tests: bool) -> Site:
         layout, running = self._layout, self._supervisor.runs
         for folder in (layout.state, layout.etc, layout.run, layout.data, layout.logs, layout.keys):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class Centre:
             ssh_server.make_host_key(site, name)
         run(sys.executable, "-m", "broker.keys", str(layout.keys / "private"), str(layout.keys / "public"), directory=REPOSITORY)
         redis_server.make_users(site)
-        write_documents(site)
+        write_documents(site, for_tests=for_tests)
         return site
 
     def _bring_up(self, programs: Iterable[Program]) -> None:

@@ -9,11 +9,15 @@ from people import PEOPLE, PROBE_USER, Person
 from ssh_server import host_key
 
 
-def write_documents(site: Site) -> None:
-    """Write site.json, the settings of the gateways, client.env (alice's) and client-bob.env."""
+def write_documents(site: Site, *, for_tests: bool) -> None:
+    """Write site.json, the settings of the gateways, client.env (alice's) and client-bob.env.
+
+    Tests call as often as they can, as a few users.
+    """
+    limits = {"limits": {"calls_per_second": 0, "calls_at_once": 0}} if for_tests else {}
     write_down(site)
     for gateway in (site.gateway, site.gateway_on_swift):
-        private(gateway.settings, yaml.safe_dump(_settings(site, gateway), sort_keys=False))
+        private(gateway.settings, yaml.safe_dump(_settings(site, gateway) | limits, sort_keys=False))
     private(site.layout.flower_login, site.flower_login)
     alice, bob = PEOPLE[:2]
     private(site.layout.state / "client.env", _variables(site, alice))

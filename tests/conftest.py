@@ -53,7 +53,7 @@ def started(*options: str) -> Site:
         not_here("the site needs root")
     if "--with-swift" in options and not Path("/usr/bin/swift-proxy-server").exists():
         not_here("Swift is not installed: ./run install")
-    subprocess.run([sys.executable, "site", "start", *options, "--state", str(STATE)], cwd=ROOT, check=True, timeout=300)
+    subprocess.run([sys.executable, "site", "start", "--for-tests", *options, "--state", str(STATE)], cwd=ROOT, check=True, timeout=300)
     return Site(json.loads((STATE / "site.json").read_text(encoding="utf-8")))
 
 

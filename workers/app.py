@@ -38,6 +38,7 @@ from workers.moving import keep_moving
 from workers.performing import OpenHost, Store, Workshop, serve
 from workers.petitions import Petitioner
 from workers.probes import OpenProbe, Prober
+from workers.shares import Shares
 from workers.ssh import SSHPool
 from workers.staging import STAGINGS
 from workers.stopping import Stop
@@ -60,6 +61,7 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
         limits=settings.limits,
         find_system=settings.system,
         open_host=open_host or entrances.of_user,
+        shares=Shares(settings.limits.tasks_at_once),
         states=KeptStates.of(settings.keys),
         once=Once(redis, "call"),
         store=store,

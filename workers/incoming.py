@@ -62,7 +62,8 @@ class Incoming(Transfer):
     def _form(self, seconds: int) -> dict[str, Any]:
         size, form = self.op.size, None
         if size is None or size <= self.staging.form_limit:
-            form = self.staging.form(self.place, self.op.source_path, seconds=seconds, size=size)
+            most = self.step.quota.left(self.most_staged) if size is None else None
+            form = self.staging.form(self.place, self.op.source_path, seconds=seconds, size=size, most=most)
         offered: dict[str, Any] = {"command": form.command, "parameters": form.parameters} if form else {"parameters": {}}
         if size is not None and self.in_parts:
             self.state.upload = self.state.upload or self.staging.begin(self.place)
@@ -94,6 +95,7 @@ class Incoming(Transfer):
             raise CommandFailed(f"The file that came has {staged.size} bytes instead of {self.op.size}")
         if staged.size > self.store.max_file_size * MB:
             raise SizeLimit
+        self.step.quota.take(staged.size, self.most_staged)
         state.size, state.etag = staged.size, staged.etag
         state.part_size = (state.part_size if "-" in staged.etag else 0) or staged.size
         state.begun = time.time()

@@ -46,6 +46,7 @@ class Outgoing(Transfer):
         state, seconds = self.state, self.store.url_seconds
         if state.size > self.store.max_file_size * MB:
             raise SizeLimit
+        self.step.quota.take(state.size, self.most_staged)
         if self.in_parts:
             self._begin()
             parts = self.staging.parts_to_send(self.place, state.upload, size=state.size, seconds=seconds, side="systems")

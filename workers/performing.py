@@ -29,6 +29,7 @@ from workers.flights import Flights
 from workers.host import Host
 from workers.kept_states import KeptStates
 from workers.leases import Leases
+from workers.shares import Shares
 from workers.staging.staging import Staging
 from workers.stopping import Stop
 from workers.streams import Source
@@ -75,15 +76,34 @@ class Scene:
         return Source(upload.size, partial(self.blobs.read, upload))
 
 
+@dataclass(frozen=True)
+class Quota:
+    """How much a task may put into the object store, where all tasks of its user together may hold `most` bytes."""
+
+    tasks: Tasks
+    task_id: str
+    user: str
+
+    def left(self, most: int) -> int:
+        """How many bytes."""
+        return self.tasks.stageable(self.task_id, self.user, most=most)
+
+    def take(self, size: int, most: int) -> None:
+        """State that it is so many. Raises StagedLimit when they are too many."""
+        self.tasks.stage(self.task_id, self.user, size, most=most)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step(Scene):
     """The scene of one step of a task: how far the task has come, what the last step left, whether only cleaning is left to do.
 
     `expires` is when the grant does, in Unix seconds: no step comes after that.
+    `quota` knows how much the user may stage.
     `tell` writes status, data and state before the step is over; it raises Stopped when the task is no longer ours.
     """
 
     expires: float
+    quota: Quota
     status: Status
     state: dict[str, Any]
     cleaning: bool
@@ -151,6 +171,7 @@ class Workshop:
     limits: Limits
     find_system: FindSystem
     open_host: OpenHost
+    shares: Shares
     states: KeptStates
     once: Once
     store: Store | None = None
@@ -188,6 +209,7 @@ class Workshop:
         step = Step(
             **self._scene(permit),
             expires=permit.grant.expires,
+            quota=Quota(self.tasks, mine.task_id, permit.grant.user),
             status=standing.status,
             state=state,
             cleaning=standing.cleaning,
@@ -293,8 +315,16 @@ class Tracked(_Performance):
         except GrantError:
             self._refuse(mine, grant)
             raise
+        with workshop.shares.one(permit.grant.user) as may:
+            if not may:
+                workshop.tasks.put_off(mine)
+                raise Ignore
+            self._begin(mine, parameters, permit, began)
+
+    def _begin(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, began: float) -> None:
+        workshop = self.workshop
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
-            _LOG.warning("attempt %s of task %s is not due", attempt, mine.task_id)
+            _LOG.warning("attempt %s of task %s is not due", mine.number, mine.task_id)
             raise Ignore
         with workshop.leases.held(mine, began, graceful=self.operation.route.steps) as lost:
             self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())

@@ -151,6 +151,11 @@ class Transfer(ABC):
         """Links of this task, as they may be kept."""
         return self.step.store.sealer.sealed(links, task_id=self.step.task_id, user=self.step.user)
 
+    @property
+    def most_staged(self) -> int:
+        """How many bytes the user may have in the object store in all."""
+        return self.store.staged_per_user * MB
+
     def _tell(self, status: Status) -> None:
         self.status = status
         self.step.tell(status, self._data(), self.state.model_dump(mode="json"))

@@ -52,9 +52,10 @@ settings = Settings.model_validate(
         "issuers": [Issuer(jwks_url="http://localhost/keys")],
         "broker": {"url": "redis://localhost"},
         "keys": {"private": "/", "public": "/"},
+        "limits": {"calls_per_second": 0, "calls_at_once": 0},
     }
 )
-app = create_app(settings, Performed(), Known(), None)  # type: ignore[arg-type]
+app = create_app(settings, Performed(), Known(), None, None)  # type: ignore[arg-type]
 client = app.test_client()
 answer = client.get("/utilities/wc", query_string={"targetPath": path}, headers={"X-Machine-Name": "here"})
 missing = client.get("/utilities/wc", query_string={"targetPath": f"{path}.not"}, headers={"X-Machine-Name": "here"})

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from broker.key_rings import KeyRing
 from broker.links import Links, LinkSealer
-from schemas.errors import FirecrestError, MachineNotAvailable, Stopped, StorageNotAvailable, StorageRefused, TooManyRequests
+from schemas.errors import FirecrestError, MachineNotAvailable, StagedLimit, Stopped, StorageNotAvailable, StorageRefused, TooManyRequests
 from schemas.settings import Limits, Storage, System
 from schemas.task import Status, Task
 from schemas.transfers import StageIn, StageOut
@@ -84,6 +84,21 @@ def opened(made: Rest | Ended) -> Any:
     return links.opened(Task(**facts, status=made.status, data=made.data)).data
 
 
+class Quota:
+    """What a user may stage; `taken` is what was."""
+
+    def __init__(self) -> None:
+        self.most, self.taken = 10**12, 0
+
+    def left(self, _: int) -> int:
+        return self.most
+
+    def take(self, size: int, _: int) -> None:
+        if size > self.most:
+            raise StagedLimit("too much")
+        self.taken = size
+
+
 class Course:
     """A transfer that is taken from step to step."""
 
@@ -93,6 +108,7 @@ class Course:
         self.op, self.staging = op, staging
         self.status, self.state = Status.QUEUED, dict[str, Any]()
         self.told: list[str] = []
+        self.quota = Quota()
         self.expires = time.time() + 8 * 86400
 
     def step(self, *answers: Any, cleaning: bool = False) -> Rest | Ended:
@@ -104,6 +120,7 @@ class Course:
             "blobs": None,
             "staged": Store(self.settings, self.staging, SEALER),
             "expires": self.expires,
+            "quota": self.quota,
         }
         step = Step(**scene, status=self.status, state=self.state, cleaning=cleaning, tell=self.tell)
         perform: Callable[..., Rest | Ended] = stage_in if isinstance(self.op, StageIn) else stage_out
@@ -197,6 +214,25 @@ def test_a_bucket_that_is_said_to_be_gone_is_made_again_and_the_file_sent_again(
     course.staging.held = None
     assert isinstance(course.step(gone), Rest)
     assert (course.state["run"], course.state["running"]) == (2, False)
+
+
+def test_a_file_that_is_more_than_its_user_may_stage_is_not_taken() -> None:
+    course = Course(UP, Staging())
+    course.step(Target("/home/ann", "/home/ann/file"))
+    course.staging.held, course.quota.most = file(), 6
+    ended = course.step()
+
+    assert (ended.status, ended.data["msg"]) == (Status.ERROR, "too much")
+    assert course.staging.deleted
+    assert course.quota.taken == 0
+
+
+def test_a_download_that_is_more_than_its_user_may_stage_is_not_sent() -> None:
+    course = Course(DOWN, Staging())
+    course.quota.most = 6
+    ended = course.step(Measure("/home/ann/file", 7, "7 1 2"), None)
+
+    assert (ended.status, ended.data["error"]) == (Status.STAGING_OUT_FAILED, "Upload to Staging area has failed. Object: file. too much")
 
 
 def test_a_file_that_was_replaced_in_the_store_is_not_fetched(fetching: Course) -> None:

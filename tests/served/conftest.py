@@ -21,6 +21,7 @@ from broker.gateway import Caller, Gateway
 from broker.grants import GrantSigner
 from broker.health import Health
 from broker.keys import make_missing, sealing_key, signing_key
+from broker.limits import Limiter
 from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.errors import Unauthorized
@@ -87,7 +88,13 @@ def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settin
             "broker": {"url": redis_url},
             "keys": {"private": folder / "private", "public": folder / "public"},
             "engine": {"lease_seconds": 1, "attempts": 3},
-            "limits": {"utilities_max_file_size": 1, "patience": 10, "reservations_timeout": 2},
+            "limits": {
+                "utilities_max_file_size": 1,
+                "patience": 10,
+                "reservations_timeout": 2,
+                "calls_per_second": 0,
+                "calls_at_once": 0,
+            },
         }
     )
 
@@ -126,6 +133,6 @@ def worker(settings: Settings) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def client(settings: Settings, gateway: Gateway, redis: Redis, worker: None) -> FlaskClient:
     """The API, called by `somebody` on the system `here`."""
-    client = create_app(settings, gateway, NamedCallers(), Health(redis)).test_client()
+    client = create_app(settings, gateway, NamedCallers(), Health(redis), Limiter(redis, settings.limits)).test_client()
     client.environ_base |= {"HTTP_AUTHORIZATION": "Bearer somebody", "HTTP_X_MACHINE_NAME": "here"}
     return client

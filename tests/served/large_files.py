@@ -20,6 +20,7 @@ from broker.gateway import Gateway
 from broker.grants import GrantSigner
 from broker.health import Health
 from broker.keys import sealing_key, signing_key
+from broker.limits import Limiter
 from broker.replies import Replies
 from broker.tasks import Tasks
 from schemas.settings import Settings
@@ -40,7 +41,7 @@ def served(settings: Settings) -> Iterator[FlaskClient]:
     signer = GrantSigner(signing_key(settings.keys.private, "api"), sealing_key(settings.keys.public))
     celery, tasks = create_celery(settings), Tasks(redis, lifetime=600)
     gateway = Gateway(celery, tasks=tasks, blobs=Blobs(redis), replies=replies, signer=signer, limits=settings.limits)
-    client = create_app(settings, gateway, NamedCallers(), Health(redis)).test_client()
+    client = create_app(settings, gateway, NamedCallers(), Health(redis), Limiter(redis, settings.limits)).test_client()
     client.environ_base |= {"HTTP_AUTHORIZATION": "Bearer somebody", "HTTP_X_MACHINE_NAME": "here"}
     app = create_worker(settings, lambda *_: LocalHost(patience=60))
     with start_worker(app, perform_ping_check=False, pool="threads", concurrency=2, queues=list(QUEUES), loglevel="ERROR"):

@@ -16,6 +16,7 @@ from api.announcements import listen
 from api.app import create_app
 from broker.gateway import Gateway
 from broker.health import Health
+from broker.limits import Limiter
 from broker.tasks import Attempt
 from schemas.announcements import HEARTBEAT
 from schemas.settings import Settings, Storage
@@ -42,7 +43,13 @@ def announced(gateway: Gateway, redis: Redis) -> FlaskClient:
 @pytest.fixture
 def whole(settings: Settings, gateway: Gateway, redis: Redis) -> FlaskClient:
     """The API of a deployment whose object store announces what arrives."""
-    return create_app(settings.model_copy(update={"storage": STORAGE}), gateway, NamedCallers(), Health(redis)).test_client()
+    return application(settings, gateway, redis).test_client()
+
+
+def application(settings: Settings, gateway: Gateway, redis: Redis) -> Flask:
+    """Of a deployment whose object store announces what arrives."""
+    announced = settings.model_copy(update={"storage": STORAGE})
+    return create_app(announced, gateway, NamedCallers(), Health(redis), Limiter(redis, settings.limits))
 
 
 def arrival(bucket: str, key: str, secret: str = SECRET) -> dict[str, Any]:
@@ -165,7 +172,7 @@ def test_the_endpoint_is_there_only_where_the_object_store_announces(client: Fla
 
 def test_an_api_that_starts_has_not_heard_anything_yet(announced: FlaskClient, settings: Settings, gateway: Gateway, redis: Redis) -> None:
     announce(announced, arrival(*HEARTBEAT_ARRIVED))
-    create_app(settings.model_copy(update={"storage": STORAGE}), gateway, NamedCallers(), Health(redis))
+    application(settings, gateway, redis)
 
     assert not Health(redis).hears()
 

@@ -28,6 +28,7 @@ from workers.host import LocalHost
 from workers.kept_states import KeptStates
 from workers.leases import Leases
 from workers.performing import Permit, Rest, Store, Workshop
+from workers.shares import Shares
 from workers.staging.s3 import S3Staging
 from workers.stopping import Stop
 
@@ -273,6 +274,7 @@ def workshop(settings: Settings, redis: Redis, tasks: Tasks) -> Workshop:
         limits=settings.limits,
         find_system=settings.system,
         open_host=lambda *_: LocalHost(),
+        shares=Shares(8),
         states=KeptStates(Ed25519PrivateKey.generate()),
         once=Once(redis, "call"),
         store=Store(storage, S3Staging(storage), LinkSealer.of(settings.keys)),

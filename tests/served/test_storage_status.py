@@ -10,6 +10,7 @@ from redis import Redis
 from api.app import create_app
 from broker.gateway import Gateway
 from broker.health import Health, Probe
+from broker.limits import Limiter
 from schemas.settings import Settings, Storage
 from tests.served.conftest import NamedCallers
 
@@ -29,7 +30,7 @@ def found(settings: Settings, gateway: Gateway, redis: Redis) -> Iterator[Found]
         if well is not None:
             health.record(Probe.STORAGE, "s3v4", {"s3v4": well})
         storage = Storage(private_url="http://s3", public_url="http://s3", access_key="k", secret_key="s") if stored else None
-        api = create_app(settings.model_copy(update={"storage": storage}), gateway, NamedCallers(), health)
+        api = create_app(settings.model_copy(update={"storage": storage}), gateway, NamedCallers(), health, Limiter(redis, settings.limits))
         return api.test_client()
 
     yield client

@@ -94,12 +94,13 @@ class S3Staging:
 
     # Requests for others to make
 
-    def form(self, place: Place, source: str, *, seconds: int, size: int | None = None) -> Form:
-        """How a client sends the file `source` of its own machine."""
+    def form(self, place: Place, source: str, *, seconds: int, size: int | None = None, most: int | None = None) -> Form:
+        """How a client sends the file `source` of its own machine; of `most` bytes, when its size is not given."""
         endpoint = self._endpoints["clients"]
         if self._settings.form == "put":
             return put_form(endpoint.url("PUT", place, seconds=seconds, size=size), source)
-        sizes = (0, self.form_limit) if size is None else (size, size)
+        largest = self.form_limit if most is None else min(most, self.form_limit)
+        sizes = (0, largest) if size is None else (size, size)
         url, fields = endpoint.form(place, sizes=sizes, seconds=seconds)
         return post_form(url, fields, source)
 

@@ -107,8 +107,8 @@ class Staging(Protocol):
     def heartbeat(self) -> None:
         """Put a file that belongs to no task: whether it is announced shows whether arrivals are."""
 
-    def form(self, place: Place, source: str, *, seconds: int, size: int | None = None) -> Form:
-        """How a client sends the file `source` of its own machine; what is larger than `form_limit`, or not of `size`, is refused.
+    def form(self, place: Place, source: str, *, seconds: int, size: int | None = None, most: int | None = None) -> Form:
+        """How a client sends the file `source` of its own machine; larger than `form_limit` or `most`, or not of `size`, is refused.
 
         A form of kind "put" can hold a client to a size only if it is given.
         """
