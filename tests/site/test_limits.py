@@ -1,4 +1,4 @@
-"""Limits of users on the running gateway: over its processes, after one was killed, for clients that leave, and for those that never wait."""
+"""Limits of users on the running gateway: over its processes, after one was killed, for those who leave, and those who never wait."""
 
 import os
 import signal
