@@ -15,6 +15,7 @@ from redis import Redis
 from api.app import create_app
 from broker.gateway import Gateway
 from broker.health import Health
+from broker.limits import Limiter
 from schemas.settings import Permission, Settings
 from tests.served.conftest import NamedCallers
 from tests.served.policy_agent import OPA, Agent
@@ -41,7 +42,9 @@ def ask(settings: Settings, gateway: Gateway, redis: Redis, worker: None, agent:
 
     def make(user: str = "fcalice", **others: Any) -> FlaskClient:
         source = Permission.model_validate({"source": "opa", "url": agent.url, "cache_seconds": 0} | others)
-        client = create_app(settings.model_copy(update={"permission": source}), gateway, NamedCallers(), Health(redis)).test_client()
+        client = create_app(
+            settings.model_copy(update={"permission": source}), gateway, NamedCallers(), Health(redis), Limiter(redis, settings.limits)
+        ).test_client()
         client.environ_base |= {"HTTP_AUTHORIZATION": f"Bearer {user}", "HTTP_X_MACHINE_NAME": "here"}
         return client
 

@@ -13,6 +13,7 @@ from api.protection import ALWAYS
 from api.server import refusal
 from broker.gateway import Caller, Gateway
 from broker.health import Health
+from broker.limits import Limiter
 from schemas.settings import Api, Settings
 from tests.served.conftest import NamedCallers
 
@@ -26,7 +27,7 @@ def make(settings: Settings, gateway: Gateway, redis: Redis, worker: None) -> Ma
 
     def api(identity: object = None, **changed: object) -> FlaskClient:
         whole = settings.model_copy(update={"api": Api(**changed)})
-        client = create_app(whole, gateway, identity or NamedCallers(), Health(redis)).test_client()
+        client = create_app(whole, gateway, identity or NamedCallers(), Health(redis), Limiter(redis, settings.limits)).test_client()
         client.environ_base |= {"HTTP_AUTHORIZATION": "Bearer somebody", "HTTP_X_MACHINE_NAME": "here"}
         return client
 
