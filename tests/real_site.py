@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -14,6 +14,8 @@ import requests
 from redis import Redis
 
 T = TypeVar("T")
+# headers that say nothing of a failure
+_WITH_EVERY_ANSWER = {"x-content-type-options", "x-frame-options", "x-request-id"}
 # the object stores of the site, and the program that answers for each
 STORES = {"radosgw": "radosgw", "swift": "swift-proxy"}
 
@@ -32,6 +34,11 @@ def eventually(found: Callable[[], T | None], *, seconds: float = 20, pause: flo
         assert time.monotonic() < end, f"{found} did not come true within {seconds} s"
         time.sleep(pause)
     return value
+
+
+def told(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of an answer that tell of a failure."""
+    return {name: value for name, value in headers.items() if name.lower().startswith("x-") and name.lower() not in _WITH_EVERY_ANSWER}
 
 
 @dataclass(frozen=True)

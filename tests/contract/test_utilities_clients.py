@@ -13,6 +13,8 @@ from uuid import uuid4
 import firecrest
 import pytest
 
+from tests.real_site import told
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -112,8 +114,7 @@ def test_failures_are_the_client_s_own_exceptions(
         call(client)
     answer = failed.value.responses[-1]
     assert type(failed.value) is kind
-    told = [name.title() for name in answer.headers if name.title().startswith("X-")]
-    assert (answer.status_code, told) == (400, [header] if header else [])
+    assert (answer.status_code, [name.title() for name in told(answer.headers)]) == (400, [header] if header else [])
 
 
 def test_the_command_line_changes_files(cli: Cli, tmp_path: Path) -> None:

@@ -83,7 +83,11 @@ def key_set() -> bytes:
 
 def issuers(*described: dict[str, Any]) -> tuple:
     """Issuers out of whole settings."""
-    rest = {"systems": [{"name": "x", "host": "x", "host_keys": ["x"]}], "broker": {"url": "redis://u"}, "keys": {"private": "p", "public": "p"}}
+    rest = {
+        "systems": [{"name": "x", "host": "x", "host_keys": ["x"]}],
+        "broker": {"url": "redis://u"},
+        "keys": {"private": "p", "public": "p"},
+    }
     return Settings.model_validate({"issuers": described, **rest}).issuers
 
 

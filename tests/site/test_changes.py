@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from requests import Response
 
-from tests.real_site import Client
+from tests.real_site import Client, told
 from tests.site.conftest import Folder
 from tests.site.test_utilities import A_FOLDER, DENIED, EXISTS, INVALID, NEITHER, NO_FOLDER, NO_SOURCE, failed
 
@@ -38,7 +38,7 @@ def get(client: Client, name: str, path: str, **options: str) -> Response:
 def done(answer: Response, status: int, description: str, output: str = "") -> None:
     """The answer is a success in just these words."""
     assert (answer.status_code, answer.json()) == (status, {"description": description, "output": output}), answer.text
-    assert not [name for name in answer.headers if name.startswith("X-")]
+    assert not told(answer.headers)
 
 
 @pytest.mark.parametrize(

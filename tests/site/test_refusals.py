@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from requests import Response
 
-from tests.real_site import Client, Site
+from tests.real_site import Client, Site, told
 from tests.site.conftest import Folder
 
 LIMIT = 5 * 1024 * 1024
@@ -56,8 +56,7 @@ pytestmark = pytest.mark.usefixtures("no_task_is_made")
 def refused(answer: Response, *, status: int = 400, header: tuple[str, str] | None = None, **body: str) -> None:
     """The answer has just this status, this body, and this header of a failure."""
     assert (answer.status_code, answer.json()) == (status, body)
-    shown = {name: value for name, value in answer.headers.items() if name.startswith("X-")}
-    assert shown == dict([header] if header else [])
+    assert told(answer.headers) == dict([header] if header else [])
 
 
 def asked(client: Client, verb: str, path: str, **values: Any) -> Response:

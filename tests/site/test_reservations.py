@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from requests import Response
 
-from tests.real_site import Client, Site
+from tests.real_site import Client, Site, told
 
 # Far off, and one of its own for every use: nodes that are reserved take no job which lasts into the reservation.
 START, END = "2035-01-01T00:00:00", "2035-01-02T12:30:00"
@@ -52,8 +52,7 @@ def refused(
 ) -> None:
     """The answer has just this status, this body, and this header of a failure."""
     assert (answer.status_code, answer.json()) == (status, {"error": error} | ({"description": description} if description else {}))
-    shown = {name: value for name, value in answer.headers.items() if name.startswith("X-")}
-    assert shown == dict([header] if header else [])
+    assert told(answer.headers) == dict([header] if header else [])
 
 
 def listed(client: Client, name: str, *, path: str = "/reservations") -> dict[str, str]:

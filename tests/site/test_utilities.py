@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from requests import Request, Response
 
-from tests.real_site import Client, Site, eventually
+from tests.real_site import Client, Site, eventually, told
 from tests.site.conftest import Folder
 
 LIMIT = 5 * 1024 * 1024
@@ -32,7 +32,7 @@ def entries(answer: Response) -> dict[str, dict[str, str]]:
 def failed(answer: Response, *, op: str, header: tuple[str, str], error: str, status: int = 400, manner: str = "") -> None:
     """The answer is a failure of the operation with just this header."""
     assert (answer.status_code, answer.json()["description"]) == (status, f"Error on {op} operation{manner}"), answer.text
-    assert {name: value for name, value in answer.headers.items() if name.startswith("X-")} == dict([header])
+    assert told(answer.headers) == dict([header])
     assert error in answer.json()["error"]
     assert "timeout" not in answer.json()["error"]
 
