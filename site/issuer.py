@@ -47,5 +47,7 @@ def _prepare(site: Site) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not any(folder.glob("keys/*.pem")):
         add_key(site)
-    clients = [{"id": person.client, "secret": site.secrets[person.client], "user": person.user} for person in PEOPLE]
+    clients = [
+        {"id": person.client, "secret": site.secrets[person.client], "user": person.user, "service": person.service} for person in PEOPLE
+    ]
     private(folder / "issuer.json", json.dumps({"port": site.ports["issuer"], "lifetime": LIFETIME, "clients": clients}))

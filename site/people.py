@@ -18,6 +18,7 @@ class Person:
     ours: bool = True
     accounts: tuple[str, ...] = ()
     operator: bool = False  # of Slurm: manages reservations, and everybody's jobs
+    service: bool = False  # the client is a service account, whose first role is the user
 
     @property
     def client(self) -> str:
@@ -31,6 +32,7 @@ PEOPLE = (
     Person("carol", "fccarol"),
     Person("dave", "fcdave", accounts=("projecta",), operator=True),
     Person("mallory", "fcmallory", accounts=("projectb",)),
+    Person("robot", "fcdave", ours=False, service=True),
     Person("nobody", "nosuchuser", ours=False),
     Person("root", "root", ours=False),
 )

@@ -16,7 +16,11 @@ const jwk = (name) => ({
   use: 'sig', alg: 'RS256', kid: name.replace(/\.pem$/, ''),
 });
 const keys = readdirSync(`${folder}/keys`).sort().reverse().map(jwk);
-const users = new Map(clients.map((client) => [client.id, client.user]));
+const roles = (names) => ({ roles: names });
+// Keycloak's claims: of a person's client, and of a service account whose user is the client's first role
+const claims = new Map(clients.map(({ id, user, service }) => [id, service
+  ? { preferred_username: `service-account-${id}`, clientId: id, realm_access: roles(['offline_access', 'firecrest-sa']), resource_access: { [id]: roles([user]) } }
+  : { preferred_username: user, realm_access: roles(['offline_access']) }]));
 
 // the one API that tokens are for; both ways of sending the secret are accepted from every client
 const api = (ctx) => {
@@ -37,7 +41,7 @@ const provider = new Provider(`http://127.0.0.1:${port}${realm}`, {
     resourceIndicators: { enabled: true, defaultResource: () => 'urn:firecrest', getResourceServerInfo: api },
   },
   extraTokenClaims: (ctx, token) => ({
-    azp: token.clientId, preferred_username: users.get(token.clientId), typ: 'Bearer', realm_access: { roles: ['offline_access'] },
+    azp: token.clientId, typ: 'Bearer', ...claims.get(token.clientId),
   }),
   routes: { token: `${connect}/token`, jwks: `${connect}/certs`, authorization: `${connect}/auth`, userinfo: `${connect}/userinfo` },
 });

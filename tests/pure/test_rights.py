@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import schemas.catalogue  # noqa: F401 (every operation)
 from broker.grants import GrantSigner, GrantVerifier, sign_claims
 from broker.key_rings import KeyRing
+from broker.once import Once
 from broker.tokens import TokenVerifier
 from schemas.compute import Readable, SubmitPath
 from schemas.grant import GrantError
@@ -21,6 +22,7 @@ from schemas.settings import Settings
 from schemas.utilities import Chown, Ls, Mkdir, Whoami
 from tests.pure.test_tokens import HERE, claims, key_set, serving, token
 from workers.authorities import KeyAuthority
+from workers.certificate_log import CertificateLog
 from workers.certificates import UserKey
 from workers.delegation import Delegation
 from workers.policy import Policy
@@ -67,8 +69,9 @@ CA, WORKER, API, OPENER = (
 
 
 @pytest.fixture(scope="module")
-def delegation() -> Iterator[Delegation]:
+def delegation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delegation]:
     """A delegation whose one issuer's scopes allow something."""
+    folder = tmp_path_factory.mktemp("log")
     with serving(200, key_set()) as url:
         rights = {"look": ["read"], "change": ["write"], "run": ["submit"], "rule": ["admin"]}
         settings = Settings.model_validate(
@@ -86,6 +89,8 @@ def delegation() -> Iterator[Delegation]:
             grants=GrantVerifier(API.public_key()),
             tokens=TokenVerifier(settings.issuers),
             policy=Policy(settings.delegation, seconds=300),
+            log=CertificateLog(folder / "log"),
+            once=Once(None, "petition"),
             settings=settings,
         )
 
