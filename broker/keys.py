@@ -70,7 +70,7 @@ def key_names(folder: Path, part: str) -> Iterator[tuple[str, str]]:
 
 def signing_key(folder: Path, part: str) -> Ed25519PrivateKey:
     """The Ed25519 private key of a part; raises KeyFileError."""
-    key = load_pem_private_key(_secret(folder / f"{part}.key"), password=None)
+    key = load_pem_private_key(secret(folder / f"{part}.key"), password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"{part}.key is not an Ed25519 key")
     return key
@@ -86,7 +86,7 @@ def verifying_key(folder: Path, part: str) -> Ed25519PublicKey:
 
 def opening_key(folder: Path, part: str = "delegation") -> X25519PrivateKey:
     """The X25519 private key of a part, which opens what was sealed to it; raises KeyFileError."""
-    key = load_pem_private_key(_secret(folder / f"{part}.key"), password=None)
+    key = load_pem_private_key(secret(folder / f"{part}.key"), password=None)
     if not isinstance(key, X25519PrivateKey):
         raise KeyFileError(f"{part}.key is not an X25519 key")
     return key
@@ -131,6 +131,15 @@ def trust(public: Path) -> None:
     _write(public / "ca.trusted", b"".join(path.read_bytes() for path in sorted(public.glob("ca*.pub"))), mode=0o644)
 
 
+def secret(path: Path) -> bytes:
+    """What a file holds that only its owner, this process or root, can read; raises KeyFileError."""
+    text = _text(path)
+    stat = path.stat()
+    if stat.st_mode & 0o077 or stat.st_uid not in (0, os.geteuid()):
+        raise KeyFileError(f"{path} can be read by others, or is somebody else's")
+    return text
+
+
 def _write(path: Path, text: bytes, *, mode: int) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
@@ -141,14 +150,6 @@ def _write(path: Path, text: bytes, *, mode: int) -> None:
 
 def _base64(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _secret(path: Path) -> bytes:
-    text = _text(path)
-    stat = path.stat()
-    if stat.st_mode & 0o077 or stat.st_uid not in (0, os.geteuid()):
-        raise KeyFileError(f"{path} can be read by others, or is somebody else's")
-    return text
 
 
 def _text(path: Path) -> bytes:

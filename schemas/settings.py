@@ -314,9 +314,27 @@ class EnrolledWorker(Section):
     source_addresses: tuple[str, ...] = Field((), description="Addresses (CIDR) of it; those of `delegation.source_addresses` when empty")
 
 
+class CertificateAuthority(Section):
+    """Where the private key of the SSH certificate authority is: the one whose public half is `ca.pub`."""
+
+    kind: Literal["file", "agent", "pkcs11"] = Field("file", description="`ca.key` in the folder of private keys, an ssh-agent, or a token")
+    agent_socket: str = Field("", description="Socket of the ssh-agent")
+    module: str = Field("", description="Library of the token: its PKCS#11 module")
+    token: str = Field("", description="Label of the token")
+    pin_file: str = Field("", description="File with the PIN of the token, which nobody else may read")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        needed = {"file": (), "agent": ("agent_socket",), "pkcs11": ("module", "token", "pin_file")}[self.kind]
+        if missing := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(f"the authority of kind {self.kind} needs {', '.join(missing)}")
+        return self
+
+
 class Delegation(Section):
     """Who may be given a certificate."""
 
+    authority: CertificateAuthority = CertificateAuthority()
     source_addresses: tuple[str, ...] = Field((), description="Addresses (CIDR) that certificates may be used from; any when empty")
     workers: tuple[EnrolledWorker, ...] = Field((), description="The workers that are answered; all whose public keys are there when empty")
     denied_users: tuple[str, ...] = Field(
