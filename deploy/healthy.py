@@ -1,9 +1,10 @@
 """`python -m deploy.healthy KIND …`: whether a container's process does its work; exit status 0 or 1.
 
-KIND is `http URL`, `ssh PORT`, `worker NAME` (answers Celery's ping) or `beat` (holds redbeat's lock).
+KIND is `http URL [CA]`, `ssh PORT`, `worker NAME` (answers Celery's ping) or `beat` (holds redbeat's lock).
 """
 
 import socket
+import ssl
 import sys
 import urllib.request
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from broker.celery import create_celery
 from broker.configuration import open_redis, read_settings
 
 
-def http(url: str) -> bool:
+def http(url: str, ca: str | None = None) -> bool:
     """Whether the URL answers 200."""
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the URL is written in docker-compose.yml
+    context = ssl.create_default_context(cafile=ca)
+    with urllib.request.urlopen(url, timeout=5, context=context) as answer:  # noqa: S310 - the URL is written in docker-compose.yml
         return bool(answer.status == 200)
 
 

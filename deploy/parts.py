@@ -14,6 +14,6 @@ class Part(NamedTuple):
 
 PARTS = {
     "cluster": Part(("ssh_server", "slurm_cluster"), "sshd", 12222, 2222),
-    "storage": Part(("ceph_cluster",), "radosgw", 17480, 7480),
+    "storage": Part(("ceph_cluster",), "radosgw_tls", 17480, 7480),
     "issuer": Part(("issuer",), "issuer", 18080, 8080),
 }

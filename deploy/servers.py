@@ -25,6 +25,7 @@ from rendering import render
 
 HANDED = Path("/volumes")
 STATE = Path("/var/lib/firecrest")
+TLS_CA = HANDED / "public" / "tls.pem"
 PATIENCE = 180
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 
@@ -64,11 +65,7 @@ def prepared(handed: Path, part: Part) -> facts.Site:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not (STATE / "site.json").exists():
         facts.private(STATE / "site.json", (handed / "seed.json").read_text())
-    for key in ("host", "host.pub"):
-        if (handed / key).exists():
-            facts.private(layout.keys / key, (handed / key).read_text())
-    if (HANDED / "public" / "ca.pub").exists():
-        shutil.copy(HANDED / "public" / "ca.pub", layout.keys / "public" / "ca.trusted")
+    _take_over(handed, layout)
     site = facts.site(layout, settled=False)
     if site.ports[part.port] != part.inner:
         raise SystemExit(f"port {part.inner} is taken")
@@ -77,6 +74,23 @@ def prepared(handed: Path, part: Part) -> facts.Site:
     if "ssh_server" in part.modules:
         people.ensure_users()
     return site
+
+
+def _take_over(handed: Path, layout: Place) -> None:
+    """Put keys and certificates where the programs of site/ look for them."""
+    for key in ("host", "host.pub"):
+        if (handed / key).exists():
+            facts.private(layout.keys / key, (handed / key).read_text())
+    layout.tls.mkdir(exist_ok=True)
+    for kind in ("pem", "key"):
+        if (handed / f"tls.{kind}").exists():
+            facts.private(layout.tls / f"radosgw.{kind}", (handed / f"tls.{kind}").read_text())
+            shutil.chown(layout.tls / f"radosgw.{kind}", "ceph")
+    if TLS_CA.exists():  # for curl and radosgw, which calls the API
+        shutil.copy(TLS_CA, "/usr/local/share/ca-certificates/firecrest.crt")
+        subprocess.run(["/usr/sbin/update-ca-certificates"], check=True)
+    if (HANDED / "public" / "ca.pub").exists():
+        shutil.copy(HANDED / "public" / "ca.pub", layout.keys / "public" / "ca.trusted")
 
 
 def programs(site: facts.Site, part: Part) -> list[Program]:

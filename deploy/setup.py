@@ -17,13 +17,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from broker.keys import make_missing
 from broker.redis_users import ADMIN, RULES, acl_text, password_file
+from deploy import certificates
 from deploy.parts import PARTS
 
 HOLDERS = {"api": "keys-api", "links": "keys-api", "worker": "keys-worker", "delegation": "keys-delegation", "ca": "keys-delegation"}
+SERVERS = {"api": "keys-api", "redis": "redis", "storage": "storage"}  # those that speak TLS, and the volumes of their keys
+TLS_CA = "/volumes/public/tls.pem"
 CLIENTS = {"client.env": "firecrest-alice", "client-bob.env": "firecrest-bob"}
 ISSUER = f"http://127.0.0.1:{PARTS['issuer'].inner}/realms/kcrealm"  # a name; it is reached at another address
 OIDC = f"http://issuer:{PARTS['issuer'].shown}/realms/kcrealm/protocol/openid-connect"
-S3 = f"http://storage:{PARTS['storage'].shown}"
+S3 = f"https://storage:{PARTS['storage'].shown}"
 # whose volume has the password of which user of Redis: health checks, too, are made in the containers of what they check
 USERS = {
     "keys-api": ("api",),
@@ -35,7 +38,11 @@ USERS = {
 }
 REDIS_CONF = """\
 bind 0.0.0.0
-port 6379
+port 0
+tls-port 6379
+tls-cert-file /volumes/redis/tls.pem
+tls-key-file /volumes/redis/tls.key
+tls-auth-clients no
 aclfile /volumes/redis/users.acl
 dir /volumes/data
 daemonize no
@@ -50,6 +57,7 @@ maxmemory-policy noeviction
 def main(volumes: Path) -> None:
     """Make what is missing."""
     _make_keys(volumes)
+    _make_certificates(volumes)
     _make_users(volumes)
     _place(volumes / "redis" / "redis.conf", REDIS_CONF)
     _once(volumes / "flower" / "flower.login", f"admin:{secrets.token_hex(16)}")
@@ -73,6 +81,18 @@ def _make_keys(volumes: Path) -> None:
             if not (volumes / holder / f"{part}.key").exists():
                 _place(volumes / "public" / f"{part}.pub", (public / f"{part}.pub").read_text(), mode=0o644)
                 _place(volumes / holder / f"{part}.key", (private / f"{part}.key").read_text())
+
+
+def _make_certificates(volumes: Path) -> None:
+    """A certificate for every server that speaks TLS, in its own volume, and their CA's where everybody finds it."""
+    if (volumes / "public" / "tls.pem").exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        certificates.make_missing(Path(folder), list(SERVERS))
+        for name, holder in SERVERS.items():
+            for kind in ("key", "pem"):
+                _place(volumes / holder / f"tls.{kind}", Path(folder, f"{name}.{kind}").read_text(encoding="utf-8"))
+        _place(volumes / "public" / "tls.pem", Path(folder, "ca.pem").read_text(encoding="utf-8"), mode=0o644)
 
 
 def _make_users(volumes: Path) -> None:
@@ -115,17 +135,19 @@ def _settings(*, host_key: str, storage: dict[str, str]) -> dict[str, object]:
     return {
         "systems": [system],
         "issuers": [{"issuer": ISSUER, "jwks_url": f"{OIDC}/certs", "insecure_jwks": True, "algorithms": ["RS256"], "audience": "account"}],
-        "broker": {"url": "redis://redis:6379/0", "passwords": "/volumes/keys"},
+        "broker": {"url": "rediss://redis:6379/0", "passwords": "/volumes/keys", "ca": TLS_CA},
         "keys": {"private": "/volumes/keys", "public": "/volumes/public"},
         # the delegation's container knows no users of the cluster, hence no minimum_uid
         "delegation": {"certificate_log": "/volumes/certificates/certificates.log"},
         "storage": {
             "private_url": S3,
             "public_url": S3,
+            "ca": TLS_CA,
+            "systems_ca": TLS_CA,
             "region": "default",
             "access_key": storage["s3_access_key"],
             "secret_key": storage["s3_secret_key"],
-            "notifications_url": "http://api:8000/storage/announcements",
+            "notifications_url": "https://api:8000/storage/announcements",
             "notifications_secret": secrets.token_hex(20),
         },
     }
@@ -133,7 +155,10 @@ def _settings(*, host_key: str, storage: dict[str, str]) -> dict[str, object]:
 
 def _variables(client: str, secret: str) -> str:
     variables = {
-        "FIRECREST_URL": "http://api:8000",
+        "FIRECREST_URL": "https://api:8000",
+        "REQUESTS_CA_BUNDLE": TLS_CA,
+        "SSL_CERT_FILE": TLS_CA,
+        "CURL_CA_BUNDLE": TLS_CA,
         "AUTH_TOKEN_URL": f"{OIDC}/token",
         "FIRECREST_CLIENT_ID": client,
         "FIRECREST_CLIENT_SECRET": secret,

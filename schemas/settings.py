@@ -163,7 +163,7 @@ class Broker(Section):
         None, description="Folder in which each process finds the password of its own user of Redis (`python -m broker.redis_users`)"
     )
     ca: Path | None = Field(
-        None, description="File with the CAs that may vouch for Redis' certificate; the machine's own when absent. It is always verified"
+        None, description="File with the CAs that may vouch for its certificate, which is always verified; the machine's own when absent"
     )
 
     @model_validator(mode="after")
@@ -189,6 +189,11 @@ class Storage(Section):
     private_url: str = Field(pattern=_ENDPOINT, description="Where the service reaches it")
     public_url: str = Field(pattern=_ENDPOINT, description="Where clients reach it")
     systems_url: str = Field("", pattern=f"^$|{_ENDPOINT}", description="Where systems reach it; as clients do when empty")
+    ca: Path | None = Field(
+        None,
+        description="File with the CAs that may vouch for its certificate, which is always verified; the machine's own when absent",
+    )
+    systems_ca: str = Field("", pattern="^(/.*)?$", description="Path on the systems of such a file for curl there; their own when empty")
     region: str = Field("us-east-1", description="S3 region")
     access_key: str = Field(description="S3 access key")
     secret_key: str = Field(description="S3 secret key")

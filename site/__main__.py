@@ -34,7 +34,12 @@ def _do(options: argparse.Namespace, centre: Centre) -> int:
         raise SiteError("the site needs root: its servers have users of their own")
     match options.action:
         case "start":
-            centre.start(with_gateway=options.gateway, with_swift=options.with_swift, for_tests=options.for_tests)
+            centre.start(
+                with_gateway=options.gateway,
+                with_swift=options.with_swift,
+                with_tls=options.with_tls,
+                for_tests=options.for_tests,
+            )
         case "stop":
             centre.stop()
         case "status":
@@ -54,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".site", help="the site's folder (default: .site in the repository)")
     parser.add_argument("--gateway", action=argparse.BooleanOptionalAction, default=True, help="also start the gateway (default)")
     parser.add_argument("--with-swift", action="store_true", help="also start OpenStack Swift, with a second gateway on it")
+    parser.add_argument("--with-tls", action="store_true", help="also start a gateway all of whose connections are encrypted")
     parser.add_argument("--for-tests", action="store_true", help="let each user call as often as they like, as tests do")
     return parser.parse_args()
 

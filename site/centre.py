@@ -44,14 +44,15 @@ class Centre:
         self._supervisor = Supervisor(layout)
         self._given_up = threading.Event()
 
-    def start(self, *, with_gateway: bool, with_swift: bool, for_tests: bool) -> Site:
-        """Start what does not run yet and return when all of it answers; the gateway and Swift, with a gateway on it, only if asked for."""
+    def start(self, *, with_gateway: bool, with_swift: bool, with_tls: bool, for_tests: bool) -> Site:
+        """Start what does not run yet and return when all of it answers; gateways, and Swift, only if asked for."""
         with held(self._layout.state):
             with held(SITES):  # users, and ports not in use yet, are shared with other sites
                 people.ensure_users()
                 site = self._prepared(for_tests=for_tests)
             servers = _servers(site)
-            gateways = [*gateway.programs(site), *(gateway.programs_on_swift(site) if with_swift else ())]
+            others = [*([site.gateway_on_swift] if with_swift else []), *([site.gateway_on_tls] if with_tls else [])]
+            gateways = [*gateway.programs(site), *(program for one in others for program in gateway.programs_on(one, site))]
             optional = [*(swift_cluster.programs(site) if with_swift else ()), *(gateways if with_gateway else ())]
             self._supervisor.start(_programs(site))
             self._bring_up([*servers, *optional])
@@ -125,6 +126,7 @@ class Centre:
             ssh_server.make_host_key(site, name)
         run(sys.executable, "-m", "broker.keys", str(layout.keys / "private"), str(layout.keys / "public"), directory=REPOSITORY)
         redis_server.make_users(site)
+        _make_certificates(site)
         write_documents(site, for_tests=for_tests)
         return site
 
@@ -180,8 +182,8 @@ class Centre:
 
 def _programs(site: Site) -> list[Program]:
     """All that can run on this machine."""
-    on_swift = (*swift_cluster.programs(site), *gateway.programs_on_swift(site)) if swift_cluster.installed() else ()
-    return [*_servers(site), *gateway.programs(site), *on_swift]
+    on_swift = (*swift_cluster.programs(site), *gateway.programs_on(site.gateway_on_swift, site)) if swift_cluster.installed() else ()
+    return [*_servers(site), *gateway.programs(site), *gateway.programs_on(site.gateway_on_tls, site), *on_swift]
 
 
 def _servers(site: Site) -> list[Program]:
@@ -200,6 +202,13 @@ def _in_order(before: Mapping[str, AbstractSet[str]], work: Callable[[str], None
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 future.result()
                 order.done(under_way.pop(future))
+
+
+def _make_certificates(site: Site) -> None:
+    owners = {"redis": "redis", "radosgw": "ceph", "api": "root"}
+    run(sys.executable, "-m", "deploy.certificates", str(site.layout.tls), *owners, directory=REPOSITORY)
+    for name, owner in owners.items():
+        shutil.chown(site.layout.tls / f"{name}.key", owner)
 
 
 def _link(layout: Layout) -> None:

@@ -16,7 +16,7 @@ def write_documents(site: Site, *, for_tests: bool) -> None:
     """
     limits = {"limits": {"calls_per_second": 0, "calls_at_once": 0}} if for_tests else {}
     write_down(site)
-    for gateway in (site.gateway, site.gateway_on_swift):
+    for gateway in site.gateways:
         private(gateway.settings, yaml.safe_dump(_settings(site, gateway) | limits, sort_keys=False))
     private(site.layout.flower_login, site.flower_login)
     alice, bob = PEOPLE[:2]
@@ -62,7 +62,7 @@ def _settings(site: Site, gateway: Deployment) -> dict[str, object]:
     return {
         "systems": systems,
         "issuers": [{"issuer": site.issuer, "jwks_url": site.jwks_url, "algorithms": ["RS256"], "audience": "account"}],
-        "broker": {"url": gateway.broker_url, "passwords": str(site.layout.redis_passwords)},
+        "broker": gateway.broker,
         "keys": {"private": str(keys / "private"), "public": str(keys / "public")},
         "probes": {"service_period": 5, "system_period": 3, "filesystem_period": 5, "scheduler_period": 5, "storage_period": 3},
         "delegation": {

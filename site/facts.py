@@ -3,7 +3,7 @@
 import json
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ PORTS = (
     "redis", "sshd", "mariadb", "slurmdbd", "slurmctld", "slurmd1", "slurmd2", "slurmd3",
     "ceph_mon", "ceph_mon_v1", "radosgw", "issuer", "api", "flower", "ridge", "sge_qmaster", "sge_execd",
     "memcached", "swift_account", "swift_container", "swift_object", "swift_proxy", "api_swift",
+    "redis_tls", "radosgw_tls", "api_tls",
 )  # fmt: skip
 SYSTEM = "cluster"
 RIDGE = "ridge"
@@ -28,7 +29,7 @@ class Deployment:
     store: str
     suffix: str
     api_url: str
-    broker_url: str
+    broker: dict[str, str]
     redis_url: str  # its administrator's
     settings: Path
 
@@ -62,6 +63,11 @@ class Site:
         return f"http://127.0.0.1:{self.ports['radosgw']}"
 
     @property
+    def s3_tls_url(self) -> str:
+        """The object store, encrypted."""
+        return f"https://127.0.0.1:{self.ports['radosgw_tls']}"
+
+    @property
     def swift_url(self) -> str:
         """The second object store."""
         return f"http://127.0.0.1:{self.ports['swift_proxy']}"
@@ -71,6 +77,12 @@ class Site:
         """The object stores, each as the gateway's settings describe it; the limit of Swift's is one that tests can exceed."""
         return {
             "radosgw": _store(self.s3_url, "default", self.secrets["s3_access_key"], self.secrets["s3_secret_key"]),
+            "radosgw_tls": {
+                **_store(self.s3_tls_url, "default", self.secrets["s3_access_key"], self.secrets["s3_secret_key"]),
+                "ca": str(self.layout.tls / "ca.pem"),
+                "systems_ca": str(self.layout.tls / "ca.pem"),
+                "bucket_prefix": "tls",
+            },
             "swift": {
                 **_store(self.swift_url, "us-east-1", SWIFT_USER, self.secrets["swift_secret_key"]),
                 "form": "put",
@@ -89,11 +101,24 @@ class Site:
         """A second gateway on the same systems, for tests: on Swift, and in another database of the same Redis."""
         return self._deployment("swift", "-swift", database=1)
 
+    @property
+    def gateway_on_tls(self) -> Deployment:
+        """A third one, for tests: all that it speaks but SSH and the issuer's HTTP is encrypted, and certificates are verified."""
+        plain = self._deployment("radosgw_tls", "-tls", database=2)
+        broker = {"url": f"rediss://127.0.0.1:{self.ports['redis_tls']}/2", "ca": str(self.layout.tls / "ca.pem")}
+        return replace(plain, api_url=plain.api_url.replace("http:", "https:"), broker=plain.broker | broker)
+
+    @property
+    def gateways(self) -> tuple[Deployment, ...]:
+        """All of them."""
+        return self.gateway, self.gateway_on_swift, self.gateway_on_tls
+
     def _deployment(self, store: str, suffix: str, *, database: int) -> Deployment:
         api = self.ports["api" + suffix.replace("-", "_")]
         place = f"127.0.0.1:{self.ports['redis']}/{database}"
         admin = f"redis://admin:{self.secrets['redis']}@{place}"
-        return Deployment(store, suffix, f"http://127.0.0.1:{api}", f"redis://{place}", admin, self.layout.state / f"settings{suffix}.yaml")
+        broker = {"url": f"redis://{place}", "passwords": str(self.layout.redis_passwords)}
+        return Deployment(store, suffix, f"http://127.0.0.1:{api}", broker, admin, self.layout.state / f"settings{suffix}.yaml")
 
     def announcements(self, gateway: Deployment) -> dict[str, str]:
         """How the object store announces what arrives to a gateway, in the words of its settings; Swift does not."""
@@ -200,7 +225,8 @@ def _document(site: Site) -> dict[str, Any]:
             "redis": site.gateway.redis_url,
         },
         "stores": site.stores,
-        "gateways": {one.store: _gateway(one) for one in (site.gateway, site.gateway_on_swift)},
+        "gateways": {one.store: _gateway(one) for one in site.gateways},
+        "ca": str(layout.tls / "ca.pem"),
         "clients": {
             person.name: {
                 "id": person.client,

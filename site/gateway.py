@@ -17,7 +17,7 @@ def programs(site: Site) -> list[Program]:
     """All processes of the gateway; they come back when they die."""
     gateway = site.gateway
     return [
-        _api(gateway, workers=2),
+        _api(gateway, site, workers=2),
         _worker(gateway, "worker-1"),
         _worker(gateway, "worker-2"),
         _housekeeping(gateway),
@@ -27,11 +27,10 @@ def programs(site: Site) -> list[Program]:
     ]
 
 
-def programs_on_swift(site: Site) -> list[Program]:
-    """Those of the second gateway, which is for tests: one of each kind."""
-    gateway = site.gateway_on_swift
+def programs_on(gateway: Deployment, site: Site) -> list[Program]:
+    """Those of a gateway that is for tests: one of each kind."""
     return [
-        _api(gateway, workers=1),
+        _api(gateway, site, workers=1),
         _worker(gateway, "worker"),
         _housekeeping(gateway),
         _delegation(gateway),
@@ -39,8 +38,10 @@ def programs_on_swift(site: Site) -> list[Program]:
     ]
 
 
-def _api(gateway: Deployment, *, workers: int) -> Program:
-    address = urlsplit(gateway.api_url).netloc
+def _api(gateway: Deployment, site: Site, *, workers: int) -> Program:
+    url, tls = urlsplit(gateway.api_url), site.layout.tls
+    address, ca = url.netloc, tls / "ca.pem"
+    secured = ("--certfile", str(tls / "api.pem"), "--keyfile", str(tls / "api.key")) if url.scheme == "https" else ()
     threads = (
         "--no-control-socket",
         "--keep-alive",
@@ -55,8 +56,8 @@ def _api(gateway: Deployment, *, workers: int) -> Program:
         "64",
     )
     return _process(
-        gateway, "api", "gunicorn", "--bind", address, *threads, "api.main:app",
-        ready=lambda: serves(f"{gateway.api_url}/swagger.json"),
+        gateway, "api", "gunicorn", "--bind", address, *threads, *secured, "api.main:app",
+        ready=lambda: serves(f"{gateway.api_url}/swagger.json", ca=ca),
     )  # fmt: skip
 
 

@@ -65,6 +65,11 @@ class Layout:
         return self.keys / "flower.login"
 
     @property
+    def tls(self) -> Path:
+        """Certificates of the servers that speak TLS, and of their CA."""
+        return self.keys / "tls"
+
+    @property
     def munge_socket(self) -> Path:
         """Where munged listens, in a folder of munge's own as it demands, under the name that libmunge knows."""
         return self.state / "munge" / "munge.socket.2"

@@ -4,6 +4,7 @@ import contextlib
 import http
 import json
 import socket
+import ssl
 import struct
 import urllib.error
 import urllib.request
@@ -21,9 +22,10 @@ def answers(port: int, *, said: bytes = b"", expected: bytes) -> bool:
     return False
 
 
-def serves(url: str) -> bool:
-    """Whether the URL answers 200."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def serves(url: str, *, ca: Path | None = None) -> bool:
+    """Whether the URL answers 200, with a certificate that the CA vouches for if it is https."""
+    handlers = [urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))] if url.startswith("https:") else []
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
     with contextlib.suppress(OSError, urllib.error.URLError), opener.open(url, timeout=5) as response:
         return bool(response.status == http.HTTPStatus.OK)
     return False

@@ -33,7 +33,7 @@ def make_users(site: Site) -> None:
     folder, acl = site.layout.redis_passwords, site.layout.etc / "users.acl"
     folder.mkdir(mode=0o700, exist_ok=True)
     private(folder / "admin.password", site.secrets["redis"])
-    run(sys.executable, "-m", "broker.redis_users", str(acl), str(folder), "0", "1", directory=REPOSITORY)
+    run(sys.executable, "-m", "broker.redis_users", str(acl), str(folder), "0", "1", "2", directory=REPOSITORY)
     shutil.chown(acl, "redis")
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 # headers that say nothing of a failure
 _WITH_EVERY_ANSWER = {"x-content-type-options", "x-frame-options", "x-request-id"}
 # the object stores of the site, and the program that answers for each
-STORES = {"radosgw": "radosgw", "swift": "swift-proxy"}
+STORES = {"radosgw": "radosgw", "radosgw_tls": "radosgw", "swift": "swift-proxy"}
 
 
 def not_here(why: str) -> NoReturn:

@@ -57,12 +57,16 @@ _HTTP = 22  # curl's exit status for the refusals of a server
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a copy: the folder of the copy, the run's number, and how the file of `size` bytes is cut into parts."""
+    """One run of a copy: the folder of the copy, the run's number, and how the file of `size` bytes is cut into parts.
+
+    `ca` is a file on the system with the CAs that may vouch for the object store's certificate; curl knows some when it is empty.
+    """
 
     folder: str
     number: int
     size: int
     part_size: int
+    ca: str = ""
 
 
 # Leaves behind a process that outlives the session; the lock is handed on to it. `mask` is for what it makes at the target.
@@ -81,7 +85,7 @@ setsid sh -c "$program" sh "$number" "$@" </dev/null >log 2>&1 &
 # What all programs begin with. The watcher ends the copy when it is to stop, wherever among several login nodes it runs;
 # the function `counted`, where there is one, prints how many bytes have gone out.
 BEGIN = r"""
-number=$1 size=$2 part=$3; shift 3
+number=$1 size=$2 part=$3 ca=$4; shift 4
 trap '' HUP
 stream=
 finish() { printf '%s\n' "$@" >outcome.new && mv -f outcome.new "outcome.$number"; exit; }
@@ -103,7 +107,7 @@ done=$(wc -l <sums)
 offset=$((done * part))
 length() { [ $((size - offset)) -lt "$part" ] && echo $((size - offset)) || echo "$part"; }
 fetch() {
-  curl -q -sS -f -g -K "$@" --connect-timeout 10 --speed-limit 1 --speed-time 30 2>"errors$stream"
+  curl -q -sS -f -g -K "$@" ${ca:+--cacert "$ca"} --connect-timeout 10 --speed-limit 1 --speed-time 30 2>"errors$stream"
 }
 cut_off() { finish cut "$1" "$(tr -s '\n' ' ' <errors)"; }
 """
@@ -284,7 +288,7 @@ def send(run: Run, urls: Sequence[str], *, path: str, version: str, seconds: flo
 
 
 def started(run: Run, program: str, requests: str, *words: str, seconds: float) -> Command[None]:
-    """Start a program, unless that was done, with the requests beside it and these words behind number, size and part size."""
+    """Start a program, unless that was done, with the requests beside it and these words behind number, size, part size and CA."""
     argv = (
         "sh",
         "-c",
@@ -296,6 +300,7 @@ def started(run: Run, program: str, requests: str, *words: str, seconds: float) 
         program,
         str(run.size),
         str(max(1, run.part_size)),
+        run.ca,
         *words,
     )
     return command(argv, stdin=requests.encode(), seconds=seconds)

@@ -2,6 +2,7 @@
 
 import posixpath
 import time
+from dataclasses import replace
 from typing import Any
 
 from schemas.errors import FirecrestError, NotStaged, SizeLimit
@@ -53,7 +54,7 @@ class Outgoing(Transfer):
             urls, state.part_size = [slot.url for slot in parts.slots], parts.part_size
         else:
             urls = [self.staging.upload_url(self.place, size=state.size, seconds=seconds, side="systems")]
-        self.host.run(self._sending(Run(run.folder, run.number, run.size, state.part_size), urls))
+        self.host.run(self._sending(replace(run, part_size=state.part_size), urls))
 
     def _begin(self) -> None:
         if not self.state.upload:

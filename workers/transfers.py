@@ -170,7 +170,7 @@ class Transfer(ABC):
 
     def _copy(self) -> Rest | Ended:
         self.status, state = self.copying, self.state
-        run = Run(self.folder, state.run, state.size, state.part_size)
+        run = Run(self.folder, state.run, state.size, state.part_size, self.store.systems_ca)
         if not state.running:
             self._start(run)
             state.running = True

@@ -1,11 +1,13 @@
 """docker-compose.yml, the Dockerfile and deploy/ hold together; there is no engine here to start them."""
 
+import contextlib
 import fnmatch
 import hashlib
 import os
 import re
 import runpy
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from broker.celery import QUEUES
 from broker.keys import opening_key, sealing_key, signing_key, verifying_key
 from deploy.healthy import KINDS
 from deploy.parts import PARTS
+from deploy.setup import SERVERS
 from deploy.setup import main as set_up
 from schemas.settings import Settings
 from tests.documents.sections import ROOT
@@ -161,7 +164,9 @@ def test_the_setup_writes_valid_settings(volumes) -> None:
     settings = Settings.model_validate(yaml.safe_load((volumes / "settings" / "settings.yaml").read_text()))
     (system,) = settings.systems
     assert (system.host, system.port) == ("cluster", PARTS["cluster"].shown)
-    assert settings.broker.url == "redis://redis:6379/0"
+    assert settings.broker.url == "rediss://redis:6379/0"
+    assert settings.storage.private_url.startswith("https://")
+    assert str(settings.broker.ca) == str(settings.storage.ca) == settings.storage.systems_ca == "/volumes/public/tls.pem"
     assert str(settings.broker.passwords) == "/volumes/keys"
     assert {system.host, "issuer", "storage", "redis"} <= set(SERVICES)
 
@@ -169,8 +174,8 @@ def test_the_setup_writes_valid_settings(volumes) -> None:
 def test_each_holder_gets_its_keys_and_they_fit(volumes) -> None:
     held = {name: sorted(path.name for path in (volumes / name).iterdir()) for name in (*FOLDERS[:5], "flower")}
     assert held == {
-        "public": ["api.pub", "ca.pub", "delegation.pub", "links.pub", "worker.pub"],
-        "keys-api": ["api.key", "api.password", "links.key"],
+        "public": ["api.pub", "ca.pub", "delegation.pub", "links.pub", "tls.pem", "worker.pub"],
+        "keys-api": ["api.key", "api.password", "links.key", "tls.key", "tls.pem"],
         "keys-worker": ["probe.password", "worker.key", "worker.password"],
         "keys-delegation": ["ca.key", "delegation.key", "delegation.password", "probe.password"],
         "keys-beat": ["beat.password", "probe.password"],
@@ -203,6 +208,8 @@ def test_redis_takes_the_users_that_the_setup_writes(volumes, tmp_path) -> None:
     program = shutil.which("redis-server")
     if program is None:
         not_here("redis-server is missing")
+    configuration = (volumes / "redis" / "redis.conf").read_text()
+    assert "\nport 0\ntls-port 6379\n" in configuration
     users, socket = str(volumes / "redis" / "users.acl"), str(tmp_path / "s")
     words = [program, "--port", "0", "--unixsocket", socket, "--aclfile", users, "--dir", str(tmp_path), "--save", ""]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
@@ -212,6 +219,44 @@ def test_redis_takes_the_users_that_the_setup_writes(volumes, tmp_path) -> None:
             if "ready to accept" in line:
                 server.terminate()
     assert server.returncode == 0, "".join(said)
+
+
+def test_every_server_has_a_certificate_for_its_name_that_the_ca_vouches_for(volumes, tmp_path) -> None:
+    """A handshake with each, as clients make it; whoever does not know the CA makes none."""
+    for name, holder in SERVERS.items():
+        assert name in SERVICES
+        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        served.load_cert_chain(volumes / holder / "tls.pem", volumes / holder / "tls.key")
+        for host in (name, "127.0.0.1"):
+            _shake_hands(served, ssl.create_default_context(cafile=volumes / "public" / "tls.pem"), host)
+        for context, host in (
+            (ssl.create_default_context(), name),
+            (ssl.create_default_context(cafile=volumes / "public" / "tls.pem"), "x"),
+        ):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                _shake_hands(served, context, host)
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> None:
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = client.wrap_bio(to_client, to_server, server_hostname=host)
+    answers = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (asks, answers, asks, answers):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+
+
+def test_whoever_asks_over_tls_has_the_ca() -> None:
+    needing = ("api", "utilities", "delegation", "beat", "flower", "redis", "storage", "cluster", "client", "housekeeping")
+    assert {name: _mounts(SERVICES[name]).get("public") for name in needing} == dict.fromkeys(needing, "/volumes/public")
+
+
+def test_the_delegation_shares_no_network_with_the_api_but_those_of_redis_and_the_issuer() -> None:
+    both = set(SERVICES["api"]["networks"]) & set(SERVICES["delegation"]["networks"])
+    assert both == {"broker", "identity"}
+    assert SERVICES["redis"]["networks"] == ["broker"]
+    assert not any("delegation" in str(word) for word in SERVICES["api"]["command"])
+    assert [name for name, service in SERVICES.items() if "delegation" in service.get("networks", [])] == []
 
 
 def test_flower_is_read_only_and_asks_for_a_login(volumes, monkeypatch) -> None:

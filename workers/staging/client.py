@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from ssl import TLSVersion
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree.ElementTree import ParseError, fromstring
@@ -53,7 +54,14 @@ class Client(Minio):
             settings.secret_key,
             secure=url.scheme == "https",
             region=settings.region,  # given, so that the SDK does not ask for it
-            http_client=PoolManager(maxsize=32, timeout=Timeout(connect=_CONNECT, read=settings.patience), retries=_RETRIES),
+            http_client=PoolManager(
+                maxsize=32,
+                timeout=Timeout(connect=_CONNECT, read=settings.patience),
+                retries=_RETRIES,
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=str(settings.ca) if settings.ca else None,
+                ssl_minimum_version=TLSVersion.TLSv1_2,
+            ),
         )
 
     def begin_upload(self, place: Place) -> str:
