@@ -251,12 +251,18 @@ def test_whoever_asks_over_tls_has_the_ca() -> None:
     assert {name: _mounts(SERVICES[name]).get("public") for name in needing} == dict.fromkeys(needing, "/volumes/public")
 
 
-def test_the_delegation_shares_no_network_with_the_api_but_those_of_redis_and_the_issuer() -> None:
-    both = set(SERVICES["api"]["networks"]) & set(SERVICES["delegation"]["networks"])
-    assert both == {"broker", "identity"}
-    assert SERVICES["redis"]["networks"] == ["broker"]
-    assert not any("delegation" in str(word) for word in SERVICES["api"]["command"])
-    assert [name for name, service in SERVICES.items() if "delegation" in service.get("networks", [])] == []
+def test_the_delegation_shares_its_networks_with_redis_and_the_issuer_alone() -> None:
+    own = set(SERVICES["delegation"]["networks"])
+    assert {name for name, service in SERVICES.items() if own & set(service.get("networks", []))} == {"delegation", "redis", "issuer"}
+    assert all(COMPOSE["networks"][name]["internal"] for name in own)
+    assert not set(SERVICES["api"]["networks"]) & set(SERVICES["utilities"]["networks"])
+
+
+def test_redis_is_reached_by_our_own_processes_alone() -> None:
+    nets = set(SERVICES["redis"]["networks"])
+    reaching = {name for name, service in SERVICES.items() if nets & set(service.get("networks", []))}
+    assert reaching == set(OURS) - {"setup", "client"}
+    assert all(COMPOSE["networks"][name]["internal"] for name in nets)
 
 
 def test_flower_is_read_only_and_asks_for_a_login(volumes, monkeypatch) -> None:
