@@ -15,6 +15,7 @@ import api.status
 import api.transfers
 import schemas.catalogue
 from api.announcements import listen
+from api.audit import keep_trail
 from api.documents import openapi
 from api.identity import Identity
 from api.limits import Turnstile
@@ -69,6 +70,7 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)
     _tell_failures(api, settings)
+    keep_trail(app)  # what is called after a request goes backwards
     app.after_request(_with_its_body_read)
     app.after_request(turnstile.see_off)
     protect(app, settings.api)
@@ -112,12 +114,14 @@ def _tell_failures(api: Api, settings: Settings) -> None:
     @api.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Failure:
         """There is no such endpoint."""
+        g.failed = type(error).__name__
         headers = {name: value for name, value in error.get_headers() if name == "Allow"}
         return {"description": error.description or error.name, "error": error.name.capitalize()}, error.code or 500, headers
 
     @api.errorhandler(Exception)
     def broken(error: Exception) -> Failure:
         """The service has a fault."""
+        g.failed = type(error).__name__
         _LOG.error("the request failed", exc_info=error)
         kind, said = "FirecREST Internal error", "Internal error"
         body = {"error": kind, "description": said} if _fails_is_error() else {"description": kind, "error": said}
@@ -125,6 +129,7 @@ def _tell_failures(api: Api, settings: Settings) -> None:
 
 
 def _told(error: FirecrestError) -> Failure:
+    g.failed = type(error).__name__
     body = error.swapped_body if _fails_is_error() else error.body
     return body(g.get("fails", "")), error.status, error.headers()
 

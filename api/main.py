@@ -12,8 +12,10 @@ from broker.limits import Limiter
 from broker.replies import Replies
 from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
+from broker.trail import open_trail
 
 _settings = read_settings("api")
+open_trail(_settings.audit)
 _redis = open_redis(_settings)
 _gateway = Gateway(
     create_celery(_settings),

@@ -2,10 +2,11 @@
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import chain
 from typing import Any
+from uuid import uuid4
 
 from flask import Response, g, request, send_file
 from flask_restx import Namespace, Resource
@@ -40,19 +41,21 @@ class Desk:
     def serve(self, operation: type[Operation], path: dict[str, str]) -> Reply:
         """Answer the current request; raises FirecrestError."""
         g.operation, g.fails = operation, operation.route.fails
-        caller = g.caller = self.identity.caller(request.headers)
+        caller = g.caller = replace(self.identity.caller(request.headers), request=g.request_id)
         self.turnstile.enter(caller.user)
         _check_rights(caller, operation)
-        system = system_name(operation, self.settings)
+        system = g.system = system_name(operation, self.settings)
         wanted = asked(operation, path, self.settings.limits)
         g.fails = wanted.op.fails()
         self.permission.check(caller, wanted.op, system)
         if operation.route.course is Course.LOCAL:
+            g.task_id = getattr(wanted.op, "task_id", None)
             return _enveloped(wanted.op, ANSWERS[operation](wanted.op, caller, self.office))
         if operation.route.course is Course.DEFERRED:
             return self._deferred(wanted, caller, system)
         self._keep(wanted)
-        output = self.gateway.call(wanted.op, caller, system)
+        g.task_id = uuid4().hex
+        output = self.gateway.call(wanted.op, caller, system, task_id=g.task_id)
         return self._file(wanted.op, output) if isinstance(wanted.op, Download) else _enveloped(wanted.op, output)
 
     def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
@@ -62,6 +65,7 @@ class Desk:
             g.fails = wanted.op.fails()
         self._keep(wanted)
         task = self.gateway.defer(wanted.op, caller, system)
+        g.task_id = task.task_id
         told = {"success": route.says, "task_id": task.task_id}
         return (told if route.transfer_job else {**told, "task_url": task.url()}), route.status
 

@@ -10,6 +10,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from api.lobby import Lobby
 from api.protection import ALWAYS
+from broker.trail import Trail
 
 _REFUSED = (b"HTTP/1.1 429", b"HTTP/1.0 429")
 _STATUSES = {
@@ -28,8 +29,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             super().handle_error(req, client, addr, exc)
             return
         self.log.warning("refused what is no request: %r", exc)
+        status = _STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
+        Trail("api").record(status=status.value, error=type(exc).__name__, client=str(addr[0]))
         try:
-            write_nonblock(client, refusal(_STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)))
+            write_nonblock(client, refusal(status))
         except OSError:
             self.log.debug("nobody waits for the refusal")
 

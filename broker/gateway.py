@@ -27,11 +27,12 @@ _RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: a user, the token that proves it, and what it allows."""
+    """Who makes a call: a user, the token that proves it, and what it allows; `request` is the id of the HTTP request, for the audit trail."""
 
     user: str
     token: str
     rights: frozenset[Right]
+    request: str = ""
 
 
 def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, **options: Any) -> None:
@@ -70,12 +71,12 @@ class Gateway:
         self._limits = limits
         self._storage = storage
 
-    def call(self, op: Operation, caller: Caller, system: str) -> Any:
-        """Perform `op` and wait for its output; what nobody waits for any more is never started.
+    def call(self, op: Operation, caller: Caller, system: str, *, task_id: str = "") -> Any:
+        """Perform `op`, as that task or as a new one, and wait for its output; what nobody waits for any more is never started.
 
         Raises the FirecrestError it ended with, TimedOut, or ServiceUnavailable.
         """
-        task_id, patience = uuid4().hex, self._limits.patience
+        task_id, patience = task_id or uuid4().hex, self._limits.patience
         grant = self._grant(op, task_id, caller, system, seconds=patience)
         try:
             with self._replies.expected(task_id) as answer:
@@ -156,7 +157,8 @@ class Gateway:
             raise ConnectionError("the task took so long to send that it has been forgotten")
 
     def _grant(self, op: Operation, task_id: str, caller: Caller, system: str, *, seconds: float) -> str:
-        return self._signer.grant(op, task_id=task_id, user=caller.user, system=system, token=caller.token, seconds=seconds)
+        who = {"user": caller.user, "token": caller.token, "request": caller.request}
+        return self._signer.grant(op, task_id=task_id, system=system, seconds=seconds, **who)
 
 
 def send_attempt(celery: Celery, task_id: str, message: dict[str, Any], *, attempt: int) -> None:

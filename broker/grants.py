@@ -42,7 +42,7 @@ class GrantSigner:
         signer._key, signer._seal = key.now, seal.now
         return signer
 
-    def grant(self, op: Operation, *, task_id: str, user: str, system: str, token: str, seconds: float) -> str:
+    def grant(self, op: Operation, *, task_id: str, user: str, system: str, token: str, seconds: float, request: str = "") -> str:
         """A grant for one call, good for `seconds` from now, as a JWT."""
         accepted = int(time.time())
         statement = Grant(
@@ -54,6 +54,7 @@ class GrantSigner:
             accepted=accepted,
             expires=accepted + int(seconds) + 1,
             seal=b64encode(SealedBox(PublicKey(self._seal().public_bytes_raw())).encrypt(token.encode())).decode(),
+            request=request,
         )
         return sign_claims(statement.model_dump(), self._key())
 

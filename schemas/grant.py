@@ -8,7 +8,7 @@ from pydantic import BaseModel
 class Grant(BaseModel):
     """What the API states of a call that it accepted; times are Unix seconds.
 
-    `seal` is the caller's token, readable by the delegation only.
+    `seal` is the caller's token, readable by the delegation only; `request` is the id of the HTTP request, for the audit trail.
     """
 
     task_id: str
@@ -19,6 +19,7 @@ class Grant(BaseModel):
     accepted: int
     expires: int
     seal: str
+    request: str = ""
 
     def check_time(self) -> None:
         """Raises GrantExpired when the time of the grant is over."""

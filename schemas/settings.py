@@ -356,6 +356,15 @@ class Delegation(Section):
     )
 
 
+class Audit(Section):
+    """The audit trail: what every part writes of each thing that it does (operations.md)."""
+
+    file: Path | None = Field(
+        None, description="File that the lines are put at the end of, for all parts on a host; absent: standard output of each"
+    )
+    paths: bool = Field(True, description="Whether lines name the paths that operations were given")
+
+
 class Settings(Section):
     """Everything that a deployment decides."""
 
@@ -370,6 +379,7 @@ class Settings(Section):
     engine: Engine = Engine()
     probes: Probes = Probes()
     delegation: Delegation = Delegation()
+    audit: Audit = Audit()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -17,6 +17,7 @@ from broker.links import LinkSealer
 from broker.once import Once
 from broker.replies import Answers, Replies
 from broker.tasks import Tasks
+from broker.trail import Trail
 from schemas.grant import Grant
 from schemas.settings import Settings, System
 from workers import (  # noqa: F401 (their performers)
@@ -39,7 +40,7 @@ from workers.performing import OpenHost, Store, Workshop, serve
 from workers.petitions import Petitioner
 from workers.probes import OpenProbe, Prober
 from workers.shares import Shares
-from workers.ssh import SSHPool
+from workers.ssh import Entered, SSHPool
 from workers.staging import STAGINGS
 from workers.stopping import Stop
 
@@ -49,6 +50,7 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
     app = create_celery(settings)
     entrances = Entrances(app, settings)
     redis = open_redis(settings, retries=30)
+    trail = Trail("worker", paths=settings.audit.paths)
     tasks = Tasks(redis, lifetime=settings.limits.task_seconds)
     storage = settings.storage
     store = Store(storage, STAGINGS[storage.technology](storage), LinkSealer.of(settings.keys)) if storage else None
@@ -64,6 +66,7 @@ def create_worker(settings: Settings, open_host: OpenHost | None = None, open_pr
         shares=Shares(settings.limits.tasks_at_once),
         states=KeptStates.of(settings.keys),
         once=Once(redis, "call"),
+        trail=trail,
         store=store,
     )
     serve(app, workshop)
@@ -83,9 +86,9 @@ class Entrances:
         self._pool = SSHPool(settings.limits)
         worker_shutdown.connect(lambda **_: self._pool.close(), weak=False)
 
-    def of_user(self, system: System, grant: Grant, text: str, stop: Stop) -> Host:
-        """The system entered as the user of a grant, of which `text` is the wire form."""
-        return self._pool.host(system, grant.user, lambda public_key: self._petitioner.certify(public_key, text), stop)
+    def of_user(self, system: System, grant: Grant, text: str, stop: Stop, entered: Entered) -> Host:
+        """The system entered as the user of a grant, of which `text` is the wire form; `entered` takes its certificates."""
+        return self._pool.host(system, grant.user, lambda public_key: self._petitioner.certify(public_key, text), stop, entered)
 
     def of_probe(self, system: System) -> Host:
         """The system entered as its `probe_user`."""

@@ -9,7 +9,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import paramiko
 from cryptography.exceptions import InvalidSignature
@@ -53,6 +53,13 @@ class UserKey:
         # Not load_certificate(): that would first look for a file of this name.
         key.public_blob = PublicBlob.from_string(certificate)  # type: ignore[assignment]  # its stub knows only None
         return key
+
+
+class Certificate(NamedTuple):
+    """What identifies a certificate, here and in sshd's log."""
+
+    serial: int
+    key_id: str
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,15 @@ def expiry(certificate: str) -> int:
     if not isinstance(identity, SSHCertificate):
         raise ValueError("not a certificate")  # noqa: TRY004 - the text is at fault, not its type
     return identity.valid_before
+
+
+def carried(key: paramiko.PKey) -> Certificate | None:
+    """The certificate that is shown together with the key, if there is one."""
+    blob = key.public_blob
+    if blob is None:
+        return None
+    identity = load_ssh_public_identity(b" ".join((blob.key_type.encode(), b64encode(blob.key_blob))))
+    return Certificate(identity.serial, identity.key_id.decode()) if isinstance(identity, SSHCertificate) else None
 
 
 def _ed25519(line: str) -> Ed25519PublicKey:

@@ -13,6 +13,7 @@ import paramiko
 
 from schemas.errors import AccessDenied, CommandFailed, MachineNotAvailable, TimedOut
 from schemas.settings import System
+from workers.certificates import Certificate, carried
 from workers.host import Finished, killing
 from workers.shells import LostError, NotStartedError, Shell, closed_at, end, run_with_input
 from workers.streams import Sink, Source
@@ -54,9 +55,10 @@ class NoSessionError(Exception):
 
 
 class Connection:
-    """An SSH connection that a user has entered through."""
+    """An SSH connection that a user has entered through, with that certificate."""
 
-    def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
+    def __init__(self, transport: paramiko.Transport, sock: socket.socket, certificate: Certificate | None) -> None:
+        self.certificate = certificate
         self._transport = transport
         self._socket = sock
 
@@ -165,7 +167,7 @@ def _enter(system: System, user: str, key: paramiko.PKey, deadline: float) -> Co
     except BaseException:
         sock.close()
         raise
-    connection = Connection(transport, sock)
+    connection = Connection(transport, sock, carried(key))
     try:
         _handshake(transport, system, deadline)
         _authenticate(transport, user, key, deadline)

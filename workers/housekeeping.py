@@ -12,7 +12,9 @@ from broker.celery import HOUSEKEEPING, QUEUES, probes
 from broker.gateway import send_attempt
 from broker.health import Probe
 from broker.tasks import Fate, Tasks
+from broker.trail import Trail
 from schemas.settings import Settings
+from schemas.task import Status
 from workers.probes import Prober
 
 _LOG = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ class Sweeper:
         self._app = app
         self._tasks = tasks
         self._attempts = attempts
+        self._trail = Trail("worker")
 
     def sweep(self) -> None:
         """Look at all that is due; of what waits in a queue, ask that queue how far it has come."""
@@ -50,6 +53,7 @@ class Sweeper:
         elif fate is Fate.WAITING:
             waited_for.add(self._tasks.service(task_id))
         elif fate is Fate.ABANDONED:
+            self._trail.record(task=task_id, result="given up", status=Status.ERROR.value)
             _LOG.error("task %s was lost %s times and is given up", task_id, self._attempts)
 
     def _send_again(self, task_id: str, *, lost: bool) -> None:

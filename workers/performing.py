@@ -18,13 +18,16 @@ from broker.links import LinkSealer
 from broker.once import Once
 from broker.replies import Answers
 from broker.tasks import Attempt, Tasks
+from broker.trail import Trail
 from schemas.errors import CommandFailed, FirecrestError, Stopped, StorageRefused
 from schemas.fields import Upload
 from schemas.grant import Grant, GrantError, GrantExpired
 from schemas.operation import Course, Operation, digest
 from schemas.settings import Limits, Storage, System
 from schemas.task import Status
+from workers.certificates import Certificate
 from workers.confinement import Confinement, confinement, within
+from workers.deeds import Deed, recorded
 from workers.flights import Flights
 from workers.host import Host
 from workers.kept_states import KeptStates
@@ -130,7 +133,7 @@ class Ended:
 
 
 Performer = Callable[[Any, Host, Any], Any]
-OpenHost = Callable[[System, Grant, str, Stop], Host]
+OpenHost = Callable[[System, Grant, str, Stop, set[Certificate]], Host]
 FindSystem = Callable[[str], System | None]
 
 PERFORMERS: dict[type[Operation], Performer] = {}
@@ -174,17 +177,19 @@ class Workshop:
     shares: Shares
     states: KeptStates
     once: Once
+    trail: Trail = field(default_factory=partial(Trail, "worker"))
     store: Store | None = None
     flights: Flights = field(default_factory=Flights)
 
-    def admit(self, operation: type[Operation], parameters: dict[str, Any], *, grant: str, task_id: str) -> "Permit":
+    def admit(self, operation: type[Operation], parameters: dict[str, Any], *, grant: str, task_id: str, deed: Deed) -> "Permit":
         """Leave to perform; raises GrantError when the API did not ask for just this, GrantExpired when it is too late."""
         granted = self.verifier.verify(grant)
         system = self.find_system(granted.system)
         if (granted.task_id, granted.operation, granted.parameters) != (task_id, operation.task(), digest(parameters)) or not system:
             raise GrantError(f"the grant of task {task_id} is for another call")
+        deed.grant, deed.parameters = granted, parameters
         granted.check_time()
-        return Permit(granted, grant, system)
+        return Permit(granted, grant, system, deed.entered)
 
     def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
         """The output of an operation as JSON, or as a Blob; raises FirecrestError and nothing else."""
@@ -193,9 +198,22 @@ class Workshop:
             found = self._perform(operation, parameters, permit, stop, Scene(**self._scene(permit)))
             return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
 
+        def shared_work() -> tuple[Any, FirecrestError | None, set[Certificate]]:
+            try:
+                return work(), None, permit.entered
+            except Stopped:
+                raise
+            except FirecrestError as failed:
+                return None, failed, permit.entered
+
         if not operation.route.shared:
             return work()
-        return self.flights.share((permit.grant.user, permit.system.name, operation, permit.grant.parameters), work, stop)
+        key = (permit.grant.user, permit.system.name, operation, permit.grant.parameters)
+        output, failed, entered = self.flights.share(key, shared_work, stop)
+        permit.entered.update(entered)
+        if failed:
+            raise failed
+        return output
 
     def step(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", mine: Attempt, stop: Stop) -> Rest | Ended:
         """One step of an operation; raises FirecrestError and nothing else."""
@@ -231,7 +249,7 @@ class Workshop:
 
     def _perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop, scene: Scene) -> Any:
         try:
-            host = self.open_host(permit.system, permit.grant, permit.text, stop)
+            host = self.open_host(permit.system, permit.grant, permit.text, stop, permit.entered)
             op = operation.model_validate(parameters)
             bounds = confinement(op, permit.system, permit.grant.user)
             return PERFORMERS[operation](op, within(host, bounds), replace(scene, bounds=bounds))
@@ -253,11 +271,12 @@ def _adapter(operation: type[Operation]) -> TypeAdapter[Any]:
 
 @dataclass(frozen=True)
 class Permit:
-    """A verified grant, its text, and the system it is for."""
+    """A verified grant, its text, the system it is for, and the certificates that it was entered with."""
 
     grant: Grant
     text: str
     system: System
+    entered: set[Certificate] = field(default_factory=set)
 
 
 def serve(app: celery.Celery, workshop: Workshop) -> None:
@@ -283,8 +302,12 @@ class Waited(_Performance):
 
     def run(self, parameters: dict[str, Any], *, grant: str, reply: str) -> None:
         """Perform, and publish output or failure."""
+        with recorded(self.workshop.trail, self.operation, self.request.id) as deed:
+            self._answer(parameters, deed, grant=grant, reply=reply)
+
+    def _answer(self, parameters: dict[str, Any], deed: Deed, *, grant: str, reply: str) -> None:
         workshop, task_id = self.workshop, self.request.id
-        permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id)
+        permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id, deed=deed)
         if not workshop.once.first(task_id, seconds=permit.grant.expires - time.time() + 1):
             raise GrantError(f"what the grant of task {task_id} is for has been done")
         try:
@@ -304,13 +327,17 @@ class Tracked(_Performance):
 
     def run(self, parameters: dict[str, Any], *, grant: str, attempt: int) -> None:
         """Perform as the given attempt, if the record still awaits it."""
-        workshop, mine = self.workshop, Attempt(self.request.id, attempt, uuid4().hex)
-        began = time.monotonic()
+        with recorded(self.workshop.trail, self.operation, self.request.id, attempt) as deed:
+            self._try(Attempt(self.request.id, attempt, uuid4().hex), parameters, deed, grant)
+
+    def _try(self, mine: Attempt, parameters: dict[str, Any], deed: Deed, grant: str) -> None:
+        workshop, began = self.workshop, time.monotonic()
         try:
-            permit = workshop.admit(self.operation, parameters, grant=grant, task_id=mine.task_id)
+            permit = workshop.admit(self.operation, parameters, grant=grant, task_id=mine.task_id, deed=deed)
         except GrantExpired:
-            if workshop.tasks.accept(mine, lease=workshop.leases.seconds):
-                workshop.tasks.advance(mine, Status.ERROR, "The task could not be started in time")
+            text = "The task could not be started in time"
+            if workshop.tasks.accept(mine, lease=workshop.leases.seconds) and workshop.tasks.advance(mine, Status.ERROR, text):
+                deed.status = Status.ERROR.value
             raise
         except GrantError:
             self._refuse(mine, grant)
@@ -327,7 +354,7 @@ class Tracked(_Performance):
             _LOG.warning("attempt %s of task %s is not due", mine.number, mine.task_id)
             raise Ignore
         with workshop.leases.held(mine, began, graceful=self.operation.route.steps) as lost:
-            self._finish(mine, parameters, permit, lost if self.operation.route.stoppable else Stop())
+            self._finish(mine, deed, permit, lost if self.operation.route.stoppable else Stop())
 
     def _refuse(self, mine: Attempt, grant: str) -> None:
         """The grant of the record itself is refused, as the key that signed it has gone, or is not here yet: give up in the end."""
@@ -336,9 +363,9 @@ class Tracked(_Performance):
         if sent and sent[0]["grant"] == grant and tasks.accept(mine, lease=_PAUSE):
             tasks.failing(mine.task_id, "The grant of the task is not valid any more")
 
-    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
+    def _finish(self, mine: Attempt, deed: Deed, permit: Permit, stop: Stop) -> None:
         try:
-            output = self.workshop.perform(self.operation, parameters, permit, stop)
+            output = self.workshop.perform(self.operation, deed.parameters, permit, stop)
         except Stopped:
             _LOG.info("attempt %s of task %s was stopped", mine.number, mine.task_id)
             raise
@@ -347,30 +374,35 @@ class Tracked(_Performance):
                 self.workshop.tasks.failing(mine.task_id, failed.text or failed.says or failed.value or "")
                 self.workshop.tasks.renew(mine, lease=_PAUSE)
             else:
-                self._end(mine, Status.ERROR, failed.text or failed.says or failed.value, parameters)
+                self._end(mine, deed, Status.ERROR, failed.text or failed.says or failed.value)
             raise
-        self._end(mine, Status.SUCCESS, output, parameters)
+        self._end(mine, deed, Status.SUCCESS, output)
 
-    def _end(self, mine: Attempt, status: Status, data: Any, parameters: dict[str, Any]) -> None:
+    def _end(self, mine: Attempt, deed: Deed, status: Status, data: Any) -> None:
         if self.workshop.tasks.advance(mine, status, data):
-            self.workshop.forget_uploads(self.operation, parameters)
+            deed.status = status.value
+            self.workshop.forget_uploads(self.operation, deed.parameters)
         else:
-            _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)
+            self._too_late(mine, deed)
+
+    def _too_late(self, mine: Attempt, deed: Deed) -> None:
+        deed.result = "too late"
+        _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)
 
 
 class Stepped(Tracked):
     """Makes one step at a time, and rests in between. A step comes to its end though its task is cancelled, which is cleaned after then."""
 
-    def _finish(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
+    def _finish(self, mine: Attempt, deed: Deed, permit: Permit, stop: Stop) -> None:
         try:
-            self._make(mine, parameters, permit, stop)
+            self._make(mine, deed, permit, stop)
         finally:
             self.workshop.tasks.leave(mine)
 
-    def _make(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, stop: Stop) -> None:
+    def _make(self, mine: Attempt, deed: Deed, permit: Permit, stop: Stop) -> None:
         tasks = self.workshop.tasks
         try:
-            made = self.workshop.step(self.operation, parameters, permit, mine, stop)
+            made = self.workshop.step(self.operation, deed.parameters, permit, mine, stop)
         except Stopped:
             _LOG.info("attempt %s of task %s was stopped", mine.number, mine.task_id)
             raise
@@ -379,8 +411,10 @@ class Stepped(Tracked):
             tasks.renew(mine, lease=_PAUSE)
             raise
         if isinstance(made, Ended):
-            self._end(mine, made.status, made.data, parameters)
+            self._end(mine, deed, made.status, made.data)
             return
         state = self.workshop.states.signed(mine.task_id, made.state)
-        if not tasks.rest(mine, made.status, made.data, state=state, seconds=made.seconds, topic=made.topic):
-            _LOG.warning("attempt %s of task %s ended too late to be written", mine.number, mine.task_id)
+        if tasks.rest(mine, made.status, made.data, state=state, seconds=made.seconds, topic=made.topic):
+            deed.result, deed.status = "step done", made.status.value
+        else:
+            self._too_late(mine, deed)

@@ -13,7 +13,7 @@ import paramiko
 
 from schemas.errors import AccessDenied, FirecrestError, MachineNotAvailable, TimedOut
 from schemas.settings import Limits, System
-from workers.certificates import UserKey, expiry
+from workers.certificates import Certificate, UserKey, expiry
 from workers.connections import Connection, NoSessionError, connect
 from workers.host import Command, Finished
 from workers.pool import Bounds, Member, Pool, Slot
@@ -23,6 +23,7 @@ from workers.stopping import Stop
 T = TypeVar("T")
 
 Certify = Callable[[str], str]
+Entered = set[Certificate]
 
 # How much later than the system's own `timeout` a command is given up here.
 GRACE: Final = 3.0
@@ -84,12 +85,13 @@ class SSHPool:
         self.pool = Pool[Connection, Shell](Bounds(limits.connections, limits.waiting_per_user, limits.idle_seconds))
         self._doors: dict[str, threading.BoundedSemaphore] = {}
 
-    def host(self, system: System, user: str, certify: Certify, stop: Stop | None = None) -> "SSHHost":
+    def host(self, system: System, user: str, certify: Certify, stop: Stop | None = None, entered: Entered | None = None) -> "SSHHost":
         """The system entered as that user, until `stop` says so.
 
-        `certify` is asked when a connection must be opened and no certificate is at hand.
+        `certify` is asked when a connection must be opened and no certificate is at hand. To `entered` is added the certificate
+        of each connection that a command is run on.
         """
-        return SSHHost(self, system, user, certify, stop or Stop())
+        return SSHHost(self, system, user, certify, stop or Stop(), set() if entered is None else entered)
 
     def close(self) -> None:
         """Close every connection."""
@@ -116,6 +118,7 @@ class SSHHost:
     user: str
     certify: Certify
     stop: Stop = field(default_factory=Stop)
+    entered: Entered = field(default_factory=set)
 
     def run(self, command: Command[T]) -> T:
         """Run the command on the system, once more if the connection broke and that does no harm.
@@ -173,6 +176,7 @@ class SSHHost:
         shell = slot.session
         try:
             shell = shell or self._shell(slot)
+            self._note(slot.member.connection)
             with self.stop.ends(partial(_kill, slot.member.connection, shell)):
                 finished = shell.run(line, self._end(command), stdin, command.sink)
         except BaseException as error:
@@ -187,12 +191,17 @@ class SSHHost:
         connection = None
         try:
             connection = self._connection(slot)
+            self._note(connection)
             finished = connection.run_with_input(line, command.source(), self._end(command), command.sink)
         except BaseException as error:
             self.owner.pool.drop(slot, lost=_occupies(error, opened=connection is not None))
             raise
         self.owner.pool.drop(slot)
         return finished
+
+    def _note(self, connection: Connection | None) -> None:
+        if connection and connection.certificate:
+            self.entered.add(connection.certificate)
 
     def _shell(self, slot: Slot[Connection, Shell]) -> Shell:
         return self._connection(slot).shell(self._soon())

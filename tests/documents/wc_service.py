@@ -2,7 +2,6 @@
 
 import sys
 from typing import Any
-from uuid import uuid4
 
 from redis import Redis
 
@@ -24,8 +23,8 @@ class Performed:
 
     tasks = None
 
-    def call(self, op: Operation, caller: Caller, _: str) -> Any:
-        scene = Scene(uuid4().hex, caller.user, SYSTEM, Limits(), Blobs(Redis()))
+    def call(self, op: Operation, caller: Caller, _: str, *, task_id: str) -> Any:
+        scene = Scene(task_id, caller.user, SYSTEM, Limits(), Blobs(Redis()))
         found = PERFORMERS[type(op)](type(op).model_validate(op.parameters()), LocalHost(), scene)
         return type(found).model_dump(found)
 
