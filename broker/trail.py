@@ -88,6 +88,7 @@ class Mark:
 
     text: str
     deed: bool
+    time: str
     request: str
     task: str
     serials: frozenset[str]
@@ -100,13 +101,15 @@ class Mark:
 def mark(text: str) -> Mark | None:
     """What a line of the trail, of the delegation's log of certificates, or of sshd's log tells; None for any other."""
     if said := _SSHD.search(text):
-        return Mark(text, deed=False, request="", task="", serials=frozenset([said["serial"]]))
+        return Mark(text, deed=False, time="", request="", task="", serials=frozenset([said["serial"]]))
     facts = _facts(text)
     if not ("part" in facts or "serial" in facts):
         return None
-    used = facts.get("certificates", [])
-    serials = [one["serial"] for one in (facts, *used) if "serial" in one]
-    return Mark(text, "serial" not in facts, str(facts.get("request", "")), str(facts.get("task", "")), frozenset(map(str, serials)))
+    used = facts.get("certificates")
+    certificates = [facts, *(one for one in (used if isinstance(used, list) else []) if isinstance(one, dict))]
+    serials = [one["serial"] for one in certificates if "serial" in one]
+    time, request, task = (str(facts.get(name, "")) for name in ("time", "request", "task"))
+    return Mark(text, "serial" not in facts, time, request, task, frozenset(map(str, serials)))
 
 
 def _facts(text: str) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _facts(text: str) -> dict[str, Any]:
 
 
 def joined(word: str, files: list[Path]) -> Iterator[str]:
-    """All lines on a request, a task or a certificate, file by file: what was done, and the certificates that it was done with.
+    """All lines on a request, a task or a certificate: what was done, by its time, then the certificates that it was done with.
 
     A certificate opens a connection, on which tasks of other requests may run: only who asks for the certificate is told of all of them.
     """
@@ -129,9 +132,8 @@ def joined(word: str, files: list[Path]) -> Iterator[str]:
     deeds = [found for found in _marks(files) if found.deed and (found.request in requests or found.task in tasks)]
     certain = any(word in found.serials for found in own)
     serials = {word} if certain else {serial for found in deeds for serial in found.serials}
-    for found in _marks(files):
-        if found.request in requests or found.task in tasks if found.deed else found.serials & serials:
-            yield found.text
+    yield from (found.text for found in sorted(deeds, key=lambda found: found.time))
+    yield from (found.text for found in _marks(files) if not found.deed and found.serials & serials)
 
 
 def _marks(files: list[Path]) -> Iterator[Mark]:

@@ -346,9 +346,9 @@ class Tracked(_Performance):
             if not may:
                 workshop.tasks.put_off(mine)
                 raise Ignore
-            self._begin(mine, parameters, permit, began)
+            self._begin(mine, deed, permit, began)
 
-    def _begin(self, mine: Attempt, parameters: dict[str, Any], permit: Permit, began: float) -> None:
+    def _begin(self, mine: Attempt, deed: Deed, permit: Permit, began: float) -> None:
         workshop = self.workshop
         if not workshop.tasks.accept(mine, lease=workshop.leases.seconds):
             _LOG.warning("attempt %s of task %s is not due", mine.number, mine.task_id)

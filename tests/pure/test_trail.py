@@ -127,7 +127,7 @@ def files(tmp_path: Path) -> list[Path]:
     for name, lines in LINES.items():
         (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "sshd").write_text("\n".join(SSHD) + "\n")
-    (tmp_path / "noise").write_text('[1, 2]\n{"other": 1}\n{\nnothing\n{"part": "api"}\n')
+    (tmp_path / "noise").write_text('[1, 2]\n{"other": 1}\n{\nnothing\n{"part": "api"}\n{"part": {}, "certificates": 5, "task": []}\n{"part": 1, "certificates": [1]}\n')
     return [tmp_path / name for name in (*LINES, "sshd", "noise")]
 
 
@@ -147,6 +147,13 @@ def test_the_lines_of_a_request_a_task_or_a_certificate_are_found(files: list[Pa
     numbered = {line: f"{file.name}{number}" for file in files for number, line in enumerate(file.read_text().splitlines(), 1)}
 
     assert [numbered[line] for line in joined(word, files)] == expected
+
+
+def test_what_was_done_comes_in_the_order_of_time(tmp_path: Path) -> None:
+    for name, times in {"one": "35", "two": "14"}.items():
+        (tmp_path / name).write_text("".join(f'{{"part": "api", "time": "{time}", "task": "t"}}\n' for time in times))
+
+    assert [json.loads(line)["time"] for line in joined("t", [tmp_path / "one", tmp_path / "two"])] == ["1", "3", "4", "5"]
 
 
 def test_the_command_prints_them(files: list[Path]) -> None:
