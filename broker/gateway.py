@@ -27,7 +27,7 @@ _RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: a user, the token that proves it, and what it allows; `request` is the id of the HTTP request, for the audit trail."""
+    """Who makes a call: a user, the token that proves it, and what it allows; `request` is the id of the HTTP request."""
 
     user: str
     token: str

@@ -127,7 +127,16 @@ def files(tmp_path: Path) -> list[Path]:
     for name, lines in LINES.items():
         (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "sshd").write_text("\n".join(SSHD) + "\n")
-    (tmp_path / "noise").write_text('[1, 2]\n{"other": 1}\n{\nnothing\n{"part": "api"}\n{"part": {}, "certificates": 5, "task": []}\n{"part": 1, "certificates": [1]}\n')
+    noise = [
+        "[1, 2]",
+        '{"other": 1}',
+        "{",
+        "nothing",
+        '{"part": "api"}',
+        '{"part": {}, "certificates": 5}',
+        '{"part": 1, "certificates": [1]}',
+    ]
+    (tmp_path / "noise").write_text("\n".join(noise))
     return [tmp_path / name for name in (*LINES, "sshd", "noise")]
 
 

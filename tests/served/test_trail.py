@@ -14,6 +14,7 @@ from redis import Redis
 from broker.gateway import Caller, Gateway
 from broker.trail import LOGGER, LONGEST_LINE
 from schemas.operation import operation_named
+from schemas.rights import EVERY_RIGHT
 from tests.real_site import eventually
 
 Lines = Callable[..., list[dict[str, Any]]]
@@ -140,7 +141,7 @@ def test_a_forged_message_leaves_a_line_that_names_nobody(
 
 def test_the_client_s_id_is_signed_into_the_grant(gateway: Gateway, client: FlaskClient, lines: Lines, tmp_path: Path) -> None:
     op = operation_named("utilities.Ls").model_validate({"targetPath": str(tmp_path)})
-    gateway.call(op, Caller("ann", "a token", "an-id"), "here", task_id="1" * 32)
+    gateway.call(op, Caller("ann", "a token", EVERY_RIGHT, "an-id"), "here", task_id="1" * 32)
 
     (line,) = lines(part="worker", request="an-id")
     assert (line["task"], line["user"]) == ("1" * 32, "ann")
