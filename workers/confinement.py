@@ -17,7 +17,7 @@ _WORDS = "outside of the paths that may be used here"
 
 # A constant program: the allowed paths, the places, and the command that it becomes are its arguments. Whatever it cannot find out is
 # outside. Links are read by readlink and find; names may hold any character, line breaks too, which become another one in what is compared.
-_GUARD = r"""
+GUARD = r"""
 set -f
 line='
 '
@@ -85,7 +85,7 @@ class Confinement:
         if not self.roots or not self.places:
             return tuple(argv)
         touched = [word for place in self.places for word in (place.reach, place.path)]
-        return ("sh", "-c", _GUARD, "sh", *self.roots, ":", *touched, ":", *argv)
+        return ("sh", "-c", GUARD, "sh", *self.roots, ":", *touched, ":", *argv)
 
     def command(self, command: Command[T]) -> Command[T]:
         """The command, with those words; PermissionDenied is what it raises besides."""

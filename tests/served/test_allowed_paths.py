@@ -174,6 +174,27 @@ def test_no_link_on_the_way_leads_outside(client: FlaskClient, root: Path, outsi
     assert sorted(mine.rglob("*")) == before
 
 
+@pytest.mark.parametrize("way", ["{root}/else", "../else", "in/../../else"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_an_archive_leads_nowhere_by_links_that_it_brings(client: FlaskClient, root: Path, outside: None, way: str, kind: bytes) -> None:
+    mine = root / "somebody"
+    (mine / "new" / "in").mkdir(parents=True)
+    with tarfile.open(mine / "evil.tar", "w") as archive:
+        for name, link in (("way", way.format(root=root)), ("stolen", f"{way.format(root=root)}/secret")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            archive.addfile(member)
+        member = tarfile.TarInfo("way/new")
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"evil"))
+    extract = next(one for one in OPERATIONS if one.__name__ == "Extract")
+    sent(client, extract, {"sourcePath": f"{mine}/evil.tar", "targetPath": f"{mine}/new"})
+    for path in ("new/stolen", "new/way/secret"):
+        answer = client.get("/utilities/head", query_string={"targetPath": f"{mine}/{path}"}, headers={"X-Machine-Name": "walled"})
+        assert answer.status_code == 400
+        assert SECRET not in answer.data
+
+
 def test_what_is_inside_can_be_used_as_ever(client: FlaskClient, root: Path, outside: None) -> None:
     def call(verb: str, name: str, **values: str) -> Any:
         how = "query_string" if verb == "GET" else "data"
