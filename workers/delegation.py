@@ -37,6 +37,10 @@ PROBE = "probe"
 _FRESH_SECONDS = 60
 
 
+class AnsweredError(GrantError):
+    """The petition came before; whoever waits for the answer has it, or gets it."""
+
+
 class Petition(BaseModel):
     """What a worker signs: its process, the public key it wants certified, and either the grant it acts on or the system it probes."""
 
@@ -100,7 +104,7 @@ class Delegation:
         if abs(time.time() - wanted.at) > _FRESH_SECONDS:
             raise GrantError("the petition is stale")
         if not self.once.first(wanted.call, seconds=2 * _FRESH_SECONDS):
-            raise GrantError("the petition has been answered")
+            raise AnsweredError("the petition has been answered")
         return wanted, worker.name
 
     def _granted(self, text: str) -> tuple[str, str, str]:
@@ -164,6 +168,8 @@ def _serve(app: celery.Celery, delegation: Delegation, answers: Answers) -> None
         """Answer a worker's petition."""
         try:
             certificate = delegation.certify(petition)
+        except AnsweredError:
+            raise
         except GrantError as refused:
             _LOG.warning("petition refused: %s", refused)
             answers.fail(reply, self.request.id, AccessDenied("User does not have permissions to access machine"))

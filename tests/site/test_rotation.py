@@ -1,5 +1,6 @@
 """Every key of the service is rotated while it is used, and nobody notices."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from schemas.utilities import Whoami
 from tests.real_site import Client, Site, eventually
 from tests.site.conftest import Folder
 from tests.site.transfers import at, reached, send, upload
+from workers.certificate_log import verified
 from workers.host import Command
 from workers.petitions import Petitioner
 from workers.ssh import SSHPool
@@ -110,6 +112,20 @@ def entering(site: Site, settings: Settings) -> Iterator[Callable[[], str]]:
 
     yield enter
     replies.close()
+
+
+def test_whom_sshd_lets_in_is_in_the_log_of_certificates(site: Site, entering: Callable[[], str]) -> None:
+    log, sshd = Path(site.facts["certificate_log"]), Path(site.facts["sshd"]["log"])
+    before = log.stat().st_size
+    entering()
+    verified(log)
+    with log.open("rb") as lines:
+        lines.seek(before)
+        entries = [json.loads(line) for line in lines]
+    (mine,) = (entry for entry in entries if entry["worker"].endswith(":tests.1"))
+    assert (mine["user"], mine["system"]) == ("fcbob", "cluster")
+    assert f"ID {mine['key_id']} (serial {mine['serial']})" in sshd.read_text(errors="replace")
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 def test_every_key_is_rotated_without_a_failed_call_and_under_an_open_transfer(
