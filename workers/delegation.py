@@ -73,20 +73,28 @@ class Delegation:
         TooManyRequests when they have been given too many, ServiceUnavailable when the certificate cannot be signed or noted.
         """
         wanted, enrolled = self._read(petition)
-        user, system, task = self._probing(wanted.probe) if wanted.probe else self._granted(wanted.grant)
+        user, system, task, call = self._probing(wanted.probe) if wanted.probe else self._granted(wanted.grant)
         try:
             request = CertificateRequest(wanted.public_key, user, system, task, f"{enrolled}:{wanted.worker}")
         except ValueError as wrong:
             raise GrantError(str(wrong)) from None
         stated = self.policy.statement(request, enrolled=enrolled)
         certificate = sign(self.authority(), stated)
-        self._note(request, stated, certificate)
+        self._note(request, stated, certificate, call=call)
         return certificate
 
-    def _note(self, request: CertificateRequest, stated: Statement, certificate: str) -> None:
+    def _note(self, request: CertificateRequest, stated: Statement, certificate: str, *, call: str) -> None:
         """Have the certificate in the log before anybody gets it; raises ServiceUnavailable."""
         told = {name: getattr(request, name) for name in ("user", "system", "task", "worker", "public_key")}
-        entry = {"serial": stated.serial, "key_id": stated.key_id, **told, "expires": expiry(certificate), **stated.options()}
+        # The serial as text, since many readers of JSON know no whole numbers of 64 bits.
+        entry = {
+            "serial": str(stated.serial),
+            "request": call,
+            "key_id": stated.key_id,
+            **told,
+            "expires": expiry(certificate),
+            **stated.options(),
+        }
         try:
             line = self.log.append(entry)
         except OSError as failed:
@@ -107,21 +115,21 @@ class Delegation:
             raise AnsweredError("the petition has been answered")
         return wanted, worker.name
 
-    def _granted(self, text: str) -> tuple[str, str, str]:
-        """User, system and task of a grant."""
+    def _granted(self, text: str) -> tuple[str, str, str, str]:
+        """User, system, task and HTTP request of a grant."""
         grant = self.grants.verify(text)
         grant.check_time()
         if not 0 <= time.time() + _FRESH_SECONDS - grant.accepted <= self.settings.longest_grant() + 2 * _FRESH_SECONDS:
             raise GrantError("the grant was accepted in the future, or longer ago than any that is still good")
         self._check_user(grant)
-        return grant.user, grant.system, grant.task_id
+        return grant.user, grant.system, grant.task_id, grant.request
 
-    def _probing(self, name: str) -> tuple[str, str, str]:
-        """User, system and task of a probe: whatever the worker says, the user is the one of the settings."""
+    def _probing(self, name: str) -> tuple[str, str, str, str]:
+        """User, system and task of a probe, which is of no request: whatever the worker says, the user is the one of the settings."""
         system = self.settings.system(name)
         if system is None or not system.probe_user:
             raise GrantError("the system to probe is unknown, or has no probe_user")
-        return system.probe_user, system.name, PROBE
+        return system.probe_user, system.name, PROBE, ""
 
     def _check_user(self, grant: Grant) -> None:
         try:

@@ -112,7 +112,7 @@ def test_every_certificate_is_in_the_log_and_without_the_log_there_is_none(tmp_p
     assert isinstance(found, SSHCertificate)
     (line,) = (folder / "log").read_text().splitlines()
     entry = json.loads(line)
-    assert (entry["serial"], entry["key_id"], entry["user"]) == (found.serial, found.key_id.decode(), "prober")
+    assert (entry["serial"], entry["key_id"], entry["user"]) == (str(found.serial), found.key_id.decode(), "prober")
     assert (entry["system"], entry["source-address"], entry["expires"]) == ("probed", "192.0.2.0/24", found.valid_before)
     (folder / "log").unlink()
     folder.rmdir()
