@@ -156,10 +156,10 @@ def test_what_is_not_defined_is_not_allowed(ask, agent: Agent, content: bytes) -
 
 
 def test_an_agent_that_is_slow_or_gone_stops_the_call(ask, agent: Agent) -> None:
-    agent.pause = 4
+    agent.pause = 60
     began = time.monotonic()
     assert ask(seconds=0.3).get("/utilities/whoami").status_code == 503
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 30
     assert ask(url="http://127.0.0.1:9").get("/utilities/whoami").status_code == 503
 
 
