@@ -51,7 +51,7 @@ def test_s9_a_certificate_is_for_minutes_for_one_user_and_says_who_asked(site: S
     assert 0 < facts.valid_before - facts.valid_after <= 300
     assert facts.valid_before <= asked + 301
     assert facts.extensions == {}, "no pty, no forwarding of ports, agent or X11, no user rc"
-    assert f"user=fcalice task={mkdir.message['headers']['id']} worker=" in facts.key_id
+    assert f"user=fcalice system=cluster task={mkdir.message['headers']['id']} worker=" in facts.key_id
     assert facts.serial > 0
     assert facts.public_key == key.public_line()
 

@@ -53,7 +53,7 @@ def test_a_waited_call_is_followed_to_the_log_of_sshd(site: Site, alice: Client)
     (login,) = logins(lines)
     assert login.startswith("Accepted publickey for fcalice from 127.0.0.1 ")
     assert f"ID {certificate['key_id']} (serial {certificate['serial']}) CA" in login
-    assert certificate["key_id"].startswith("firecrest user=fcalice task=")
+    assert certificate["key_id"].startswith("firecrest user=fcalice system=cluster task=")
 
 
 def test_a_later_call_on_the_same_connection_names_the_certificate_that_opened_it(site: Site, alice: Client) -> None:
