@@ -80,6 +80,12 @@ class System(Section):
     primary_group_account: bool = Field(
         False, description="Whether transfer jobs here that name no account are charged to the one called like the user's primary group"
     )
+    forced_command: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._/-]+)?$",
+        description="Where `firecrest-command` is on the system, if every command is to have a certificate of its own; shells when empty",
+    )
+    forced_environment: dict[str, str] = Field({}, description="Environment of such commands, beside PATH and what says who the user is")
     sessions_per_connection: int = Field(7, ge=1, description="Below the server's MaxSessions, which frees a slot late")
     connections_per_user: int = Field(2, ge=1, description="SSH connections one user may have from one worker process")
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from celery.contrib.testing.worker import start_worker
@@ -24,12 +25,16 @@ from broker.keys import make_missing, sealing_key, signing_key
 from broker.limits import Limiter
 from broker.replies import Replies
 from broker.tasks import Tasks
+from deploy.firecrest_command import allowed
 from schemas.errors import Unauthorized
 from schemas.rights import EVERY_RIGHT, Right
-from schemas.settings import Settings
+from schemas.settings import Settings, System
 from tests.real_site import eventually, not_here
 from workers.app import create_worker
-from workers.host import LocalHost
+from workers.command_lists import rules
+from workers.host import Command, LocalHost
+
+T = TypeVar("T")
 
 
 class NamedCallers:
@@ -41,6 +46,18 @@ class NamedCallers:
             raise Unauthorized(description="No Auth Header given")
         name, *rights = headers["Authorization"].removeprefix("Bearer ").split()
         return Caller(name, "a token", frozenset(map(Right, rights)) or EVERY_RIGHT)
+
+
+class ListedHost(LocalHost):
+    """This machine, where nothing is to be run that is not on the list that forced-command sites have."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self._rules = rules(system)
+
+    def run(self, command: Command[T]) -> T:
+        assert allowed(list(command.argv), self._rules), f"not in workers/command_lists.py: {command.argv}"
+        return super().run(command)
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +142,7 @@ def gateway(settings: Settings, redis: Redis) -> Iterator[Gateway]:
 @pytest.fixture(scope="session")
 def worker(settings: Settings) -> Iterator[None]:
     """A worker on all queues, whose host is this machine."""
-    app = create_worker(settings, lambda *_: LocalHost())
+    app = create_worker(settings, lambda system, *_: ListedHost(system))
     with start_worker(app, perform_ping_check=False, pool="threads", concurrency=8, queues=list(QUEUES), loglevel="ERROR"):
         yield
 

@@ -27,13 +27,13 @@ JOB_ID = "%j"
 
 _SHOW = 'scontrol show job "$1"'
 
-# Runs the words behind the ids unless one of those jobs is known not to have ended well, or not known at all. Slurm would drop a
-# dependency on a job that its controller has forgotten (MinJobAge), and start at once; its accounting records know better.
+# Runs sbatch and the words behind it unless one of the jobs before it is known not to have ended well, or not known at all.
+# Slurm would drop a dependency on a job that its controller has forgotten (MinJobAge), and start at once; its accounting
+# records know better.
 _AFTER = rf"""
 refuse() {{ printf 'Job dependency problem: job %s %s\n' "$1" "$2" >&2; exit 1; }}
-count=$1; shift
-while [ "$count" -gt 0 ]; do
-  id=${{1%_\*}} count=$((count - 1)); shift
+while [ "$1" != sbatch ]; do
+  id=${{1%_\*}}; shift
   said=$({UNSET}; squeue --noheader --states=all --format=%T --jobs="$id" 2>&1) ||
     case $said in *'Invalid job id'*) said= ;; *) printf '%s\n' "$said" >&2; exit 1 ;; esac
   if [ -n "$said" ]; then
@@ -53,7 +53,7 @@ def submit(job: Submission) -> Command[Submitted]:
     """Submit once, whatever happens: a repeated call finds the receipt of the first."""
     mark = secrets.token_hex(16)
     handed = [f"--export-file={receipts.environment(job)}"] if job.request.env else []
-    checking = ["sh", "-c", _AFTER, "sh", str(len(job.after)), *job.after] if job.after else []
+    checking = ["sh", "-c", _AFTER, "sh", *job.after] if job.after else []
     waiting = [f"--dependency=afterok:{':'.join(job.after)}", "--kill-on-invalid-dep=yes"] if job.after else []
     words = [*checking, "sbatch", *handed, *_asked(job.request), *waiting, f"--chdir={job.folder}", *job.options, "--", job.script]
     variables = "".join(f"{name}={value}\0" for name, value in job.request.env.items()).encode()
@@ -67,7 +67,12 @@ _OTHER_NAMES = {"memory": "mem"}
 def _asked(request: JobRequest) -> list[str]:
     """What the caller asks for, as words for sbatch, which heeds them more than what the script says."""
     asked = {name: value for name in JobRequest.model_fields if name != "env" and (value := getattr(request, name)) is not None}
-    return [f"--{_OTHER_NAMES.get(name, name).replace('_', '-')}={value}" for name, value in asked.items()]
+    return [f"--{option_name(name)}={value}" for name, value in asked.items()]
+
+
+def option_name(field: str) -> str:
+    """The word of sbatch for a field of the request."""
+    return _OTHER_NAMES.get(field, field).replace("_", "-")
 
 
 def _submitted(stdout: bytes, *, mark: str) -> Submitted:
