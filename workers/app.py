@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 
 from celery import Celery
 from celery.signals import worker_shutdown
@@ -31,6 +32,7 @@ from workers import (  # noqa: F401 (their performers)
     transfers,
     utilities,
 )
+from workers.forced import ForcedHost
 from workers.host import Host
 from workers.housekeeping import keep_house
 from workers.kept_states import KeptStates
@@ -88,8 +90,17 @@ class Entrances:
 
     def of_user(self, system: System, grant: Grant, text: str, stop: Stop, entered: Entered) -> Host:
         """The system entered as the user of a grant, of which `text` is the wire form; `entered` takes its certificates."""
-        return self._pool.host(system, grant.user, lambda public_key: self._petitioner.certify(public_key, text), stop, entered)
+        return self._host(system, grant.user, lambda key, command="": self._petitioner.certify(key, text, command), stop, entered)
 
     def of_probe(self, system: System) -> Host:
         """The system entered as its `probe_user`."""
-        return self._pool.host(system, system.probe_user, lambda public_key: self._petitioner.certify_probe(public_key, system.name))
+        name = system.name
+        return self._host(system, system.probe_user, lambda key, command="": self._petitioner.certify_probe(key, name, command))
+
+    def _host(
+        self, system: System, user: str, certify: Callable[..., str], stop: Stop | None = None, entered: Entered | None = None
+    ) -> Host:
+        """The system as its settings say to enter it; `certify` is given a public key and, if they say so, a command."""
+        if system.forced_command:
+            return ForcedHost(self._pool, system, user, certify, stop or Stop(), set() if entered is None else entered)
+        return self._pool.host(system, user, certify, stop, entered)

@@ -90,6 +90,7 @@ class CertificateRequest:
 class Statement:
     """What a certificate states: the key of this user only, for `seconds` in all, from these addresses (CIDR; any when empty).
 
+    With a `command` it is good for that command line alone.
     Raises AccessDenied for what is not one plain user name, ValueError for a lifetime beyond five minutes.
     """
 
@@ -99,6 +100,7 @@ class Statement:
     serial: int
     seconds: int
     source_addresses: Sequence[str] = ()
+    command: str = ""
 
     def __post_init__(self) -> None:
         """Hold the bounds, whoever asks."""
@@ -108,7 +110,8 @@ class Statement:
 
     def options(self) -> dict[str, str]:
         """The critical options, which sshd must know and hold, or else refuses the certificate."""
-        return {"source-address": _networks(self.source_addresses)} if self.source_addresses else {}
+        stated = {"force-command": self.command, "source-address": _networks(self.source_addresses)}
+        return {name: value for name, value in stated.items() if value}
 
 
 class Authority(Protocol):

@@ -15,7 +15,7 @@ from schemas.errors import AccessDenied, CommandFailed, MachineNotAvailable, Tim
 from schemas.settings import System
 from workers.certificates import Certificate, carried
 from workers.host import Finished, killing
-from workers.shells import LostError, NotStartedError, Shell, closed_at, end, run_with_input
+from workers.shells import LostError, NotStartedError, Shell, closed_at, end, run_forced, run_with_input
 from workers.streams import Sink, Source
 
 logger = logging.getLogger(__name__)
@@ -86,6 +86,14 @@ class Connection:
         session = self._session(deadline)
         try:
             return run_with_input(session, line, source, deadline, sink)
+        finally:
+            end(session)
+
+    def run_forced(self, token: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
+        """Run the command that the certificate names. Raises what `shells.run_forced` does, and NoSessionError."""
+        session = self._session(deadline)
+        try:
+            return run_forced(session, token, source, deadline, sink)
         finally:
             end(session)
 

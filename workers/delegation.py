@@ -1,6 +1,7 @@
 """Delegation: alone holds the CA key, and gives certificates to those who show that a user asked for it, and to probes."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _LOG = logging.getLogger(__name__)
 TASK = "delegation.Certify"
 PROBE = "probe"
 _FRESH_SECONDS = 60
+# What no shell could take for anything but one word, and not more than a certificate can carry.
+SPELLING = re.compile(r"[A-Za-z0-9_-]{1,100000}")
 
 
 class AnsweredError(GrantError):
@@ -42,13 +45,17 @@ class AnsweredError(GrantError):
 
 
 class Petition(BaseModel):
-    """What a worker signs: its process, the public key it wants certified, and either the grant it acts on or the system it probes."""
+    """What a worker signs: its process, the public key it wants certified, and either the grant it acts on or the system it probes.
+
+    And the command that the certificate is to be for (`workers.forced.spelled`), where the system wants one.
+    """
 
     call: str
     worker: str
     public_key: str
     grant: str = ""
     probe: str = ""
+    command: str = ""
     at: int
 
 
@@ -78,7 +85,7 @@ class Delegation:
             request = CertificateRequest(wanted.public_key, user, system, task, f"{enrolled}:{wanted.worker}")
         except ValueError as wrong:
             raise GrantError(str(wrong)) from None
-        stated = self.policy.statement(request, enrolled=enrolled)
+        stated = self.policy.statement(request, enrolled=enrolled, command=self._command_line(system, wanted.command))
         certificate = sign(self.authority(), stated)
         self._note(request, stated, certificate, call=call)
         return certificate
@@ -130,6 +137,16 @@ class Delegation:
         if system is None or not system.probe_user:
             raise GrantError("the system to probe is unknown, or has no probe_user")
         return system.probe_user, system.name, PROBE, ""
+
+    def _command_line(self, name: str, command: str) -> str:
+        """What sshd of the system is to run, whatever it is asked to; empty when anything. Raises GrantError."""
+        system = self.settings.system(name)
+        wrapper = system.forced_command if system else ""
+        if bool(wrapper) != bool(command):
+            raise GrantError(f"certificates for {name} are for one command" if wrapper else f"{name} takes no certificates for one command")
+        if command and not SPELLING.fullmatch(command):
+            raise GrantError("the command is not spelled as commands are")
+        return f"{wrapper} {command}" if wrapper else ""
 
     def _check_user(self, grant: Grant) -> None:
         try:

@@ -55,7 +55,12 @@ class Command(Generic[T]):
         return Source.of(self.stdin) if isinstance(self.stdin, bytes) else self.stdin
 
     def words(self) -> tuple[str, ...]:
-        """The whole command line, time limit included."""
+        """The whole command line, time limit included.
+
+        Raises InvalidParameter for a character that no command line can carry.
+        """
+        if not all(map(_carriable, self.argv)):
+            raise InvalidParameter("A parameter holds a character that no command line can carry")
         return self.argv if self.seconds is None else ("timeout", f"{self.seconds:g}", *self.argv)
 
     def line(self) -> str:
@@ -63,10 +68,7 @@ class Command(Generic[T]):
 
         Raises InvalidParameter for a character that no command line can carry.
         """
-        words = self.words()
-        if not all(map(_carriable, words)):
-            raise InvalidParameter("A parameter holds a character that no command line can carry")
-        return f"LC_ALL={LOCALE} {shlex.join(words)}"
+        return f"LC_ALL={LOCALE} {shlex.join(self.words())}"
 
     def read(self, finished: Finished) -> T:
         """The meaning of what the command printed.

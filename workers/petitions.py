@@ -26,13 +26,16 @@ class Petitioner:
         self._key = key
         self._worker = worker
 
-    def certify(self, public_key: str, grant: str) -> str:
-        """A certificate for the key, on the strength of a grant; raises AccessDenied or ServiceUnavailable."""
-        return self._certify({"public_key": public_key, "grant": grant})
+    def certify(self, public_key: str, grant: str, command: str = "") -> str:
+        """A certificate for the key, on the strength of a grant; raises AccessDenied or ServiceUnavailable.
 
-    def certify_probe(self, public_key: str, system: str) -> str:
+        `command` is the one that it is for (`workers.forced.spelled`), where the system wants one.
+        """
+        return self._certify({"public_key": public_key, "grant": grant, "command": command})
+
+    def certify_probe(self, public_key: str, system: str, command: str = "") -> str:
         """A certificate for the key, for the `probe_user` of a system; raises AccessDenied or ServiceUnavailable."""
-        return self._certify({"public_key": public_key, "probe": system})
+        return self._certify({"public_key": public_key, "probe": system, "command": command})
 
     def _certify(self, wanted: dict[str, str]) -> str:
         call_id = uuid4().hex

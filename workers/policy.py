@@ -31,8 +31,8 @@ class Policy:
         self._addresses = {worker.name: worker.source_addresses for worker in settings.workers}
         self._rate = Rate(settings.certificates_per_minute)
 
-    def statement(self, request: CertificateRequest, *, enrolled: str) -> Statement:
-        """What the certificate for the request of an enrolled worker states.
+    def statement(self, request: CertificateRequest, *, enrolled: str, command: str = "") -> Statement:
+        """What the certificate for the request of an enrolled worker states, if for anything for this command line alone.
 
         Raises GrantError for a worker that is not among those of the settings, AccessDenied for a user who is not let in,
         TooManyRequests for one who has been given too many.
@@ -42,7 +42,7 @@ class Policy:
             _LOG.warning("no certificate for %s", request.key_id())
             raise AccessDenied("User does not have permissions to access machine")
         self._rate.take(request.user)
-        return Statement(request.public_key, request.user, request.key_id(), new_serial(), self._seconds, addresses)
+        return Statement(request.public_key, request.user, request.key_id(), new_serial(), self._seconds, addresses, command)
 
     def _source_addresses(self, enrolled: str) -> tuple[str, ...]:
         if self._settings.workers and enrolled not in self._addresses:

@@ -9,7 +9,8 @@ from typing import Final
 
 import paramiko
 
-from schemas.errors import CommandFailed, TimedOut
+from schemas.errors import CommandFailed, CommandRefused, TimedOut
+from workers.failures import REFUSED
 from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
 from workers.host import Finished
 from workers.streams import Feeding, Sink, Source
@@ -20,6 +21,9 @@ SMALL_INPUT: Final = 32 * 1024
 _CHUNK: Final = 1 << 20
 _PIECE: Final = 32_000  # goes into one packet
 _SHELL: Final = "exec /bin/sh"
+# What the wrapper of forced-command sites is sent in place of a command line; it takes nothing else.
+CARRIER: Final = "firecrest"
+_STATUS_SECONDS: Final = 1.0
 
 
 class NotStartedError(Exception):
@@ -88,10 +92,28 @@ def run_with_input(session: paramiko.Channel, line: str, source: Source, deadlin
     The line travels as base64, so that it means the same to every login shell.
     """
     token = new_token()
-    outputs = _Outputs(session)
     text = base64.b64encode(noisy_script(line, token)).decode()
+    request = f"""exec /bin/sh -c 'eval "$(echo {text} | base64 -d)"'"""
+    return _run_framed(session, request, token, source=source, deadline=deadline, sink=sink)
+
+
+def run_forced(session: paramiko.Channel, token: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
+    """Run the command that the certificate names, between marks of that token, in a session of its own, which it reads `source` from.
+
+    Raises as `run_with_input` does, and CommandRefused when the wrapper on the system refuses it.
+    """
+    try:
+        return _run_framed(session, CARRIER, token, source=source, deadline=deadline, sink=sink)
+    except LostError:
+        if session.status_event.wait(max(0.0, min(_STATUS_SECONDS, deadline - time.monotonic()))) and session.exit_status == REFUSED:
+            raise CommandRefused from None
+        raise
+
+
+def _run_framed(session: paramiko.Channel, request: str, token: str, *, source: Source, deadline: float, sink: Sink | None) -> Finished:
+    outputs = _Outputs(session)
     with closed_at(deadline, session):
-        _request(session, f"""exec /bin/sh -c 'eval "$(echo {text} | base64 -d)"'""")
+        _request(session, request)
     feeding = _feeding(source, session)
     finished = outputs.read(Frame(token, noisy=True, sink=sink), deadline)
     feeding.check()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import paramiko
 
@@ -127,25 +127,11 @@ class SSHHost:
         CommandFailed or Stopped.
         """
         line = command.line()
-        try:
-            finished = self._try(command, line)
-        except NotStartedError:
-            finished = self._try_again(command, line)
-        except LostError as error:
-            if not command.repeatable:
-                raise MachineNotAvailable("Machine is not available") from error
-            finished = self._try_again(command, line)
-        return command.read(finished)
+        return command.read(twice_at_most(command, lambda: self._try(command, line)))
 
     def proven(self) -> bool:
         """Whether a command of the user has just ended well, on a connection that still stands."""
         return self.owner.pool.proven(self._entrance, seconds=PROOF_SECONDS)
-
-    def _try_again(self, command: Command[T], line: str) -> Finished:
-        try:
-            return self._try(command, line)
-        except (NotStartedError, LostError) as error:
-            raise MachineNotAvailable("Machine is not available") from error
 
     def _try(self, command: Command[T], line: str) -> Finished:
         deadline = time.monotonic() + self.owner.limits.patience
@@ -269,6 +255,24 @@ class SSHHost:
     @property
     def _entrance(self) -> tuple[str, str]:
         return self.system.name, self.user
+
+
+def twice_at_most(command: Command[Any], attempt: Callable[[], Finished]) -> Finished:
+    """What an attempt gave, or another where the connection broke before the command began, or it is one that may run twice.
+
+    Raises MachineNotAvailable when neither came to an end.
+    """
+    try:
+        try:
+            return attempt()
+        except NotStartedError:
+            return attempt()
+        except LostError:
+            if not command.repeatable:
+                raise
+            return attempt()
+    except (NotStartedError, LostError) as error:
+        raise MachineNotAvailable("Machine is not available") from error
 
 
 def _kill(connection: Connection | None, shell: Shell) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import Limits
+from tests.hosts.forced_sshd import ForcedSshd
 from tests.hosts.own_sshd import OwnSshd, missing
 from tests.hosts.tiny_store import Store
 from tests.real_site import eventually, not_here
 from workers import copies
 from workers.copies import Fate, Found, Run
+from workers.forced import ForcedHost
 from workers.host import Host, LocalHost
 from workers.ssh import SSHHost, SSHPool
 
@@ -88,12 +90,35 @@ def shared_host(shared_sshd: OwnSshd) -> Iterator[SSHHost]:
     pool.close()
 
 
+@pytest.fixture(scope="session")
+def forced_sshd(sshd_user: str) -> Iterator[ForcedSshd]:
+    """A server whose users have a certificate for every command, whichever that is."""
+    server = ForcedSshd(sshd_user)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def forced_host(forced_sshd: ForcedSshd) -> Iterator[ForcedHost]:
+    """That server, entered."""
+    pool = SSHPool(Limits(patience=20))
+    yield ForcedHost(pool, forced_sshd.system(), forced_sshd.user, forced_sshd.certify_command)
+    pool.close()
+
+
 @pytest.fixture(params=["local", "ssh"])
+def shell(request: pytest.FixtureRequest) -> Host:
+    """This machine, entered in each way that has a shell."""
+    return LocalHost() if request.param == "local" else request.getfixturevalue("shared_host")
+
+
+@pytest.fixture(params=["local", "ssh", "forced"])
 def host(request: pytest.FixtureRequest) -> Host:
     """This machine, entered in each way that there is."""
     if request.param == "local":
         return LocalHost()
-    host: SSHHost = request.getfixturevalue("shared_host")
+    host: Host = request.getfixturevalue("shared_host" if request.param == "ssh" else "forced_host")
     return host
 
 

@@ -47,8 +47,12 @@ class OwnSshd:
         self.folder.chmod(0o755)
         self.port = free_port()
         self.host_key = self._write_keys()
-        (self.folder / "sshd_config").write_text(CONFIG.format(port=self.port, folder=self.folder, more=more))
+        (self.folder / "sshd_config").write_text(CONFIG.format(port=self.port, folder=self.folder, more=self.configuration(more)))
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configuration(self, more: str) -> str:
+        """The lines that follow those which every server has."""
+        return more
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -159,11 +159,11 @@ def test_what_no_command_line_can_carry_is_refused(host: Host, word: str) -> Non
         host.run(raw("echo", word))
 
 
-def test_commands_leave_nothing_behind_for_the_next(host: Host) -> None:
-    before = host.run(raw("pwd"))
+def test_commands_leave_nothing_behind_for_the_next(shell: Host) -> None:
+    before = shell.run(raw("pwd"))
     for line in ("cd /", "exit 0", "umask 0"):
-        host.run(raw("eval", line))
-    assert host.run(raw("pwd")) == before
+        shell.run(raw("eval", line))
+    assert shell.run(raw("pwd")) == before
 
 
 def test_a_long_command_line_arrives_whole(host: Host) -> None:

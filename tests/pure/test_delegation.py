@@ -142,3 +142,36 @@ def test_a_stale_petition_is_refused() -> None:
 def test_a_petition_without_grant_and_probe_is_refused() -> None:
     with pytest.raises(GrantError, match="not a grant"):
         DELEGATION.certify(petition())
+
+
+FORCED = "/usr/local/libexec/firecrest-command"
+FORCED_SYSTEM = SETTINGS.systems[0].model_copy(update={"forced_command": FORCED})
+
+
+def at_forced_site(**claims: str) -> SSHCertificate:
+    """What the delegation answers where `probed` is a forced-command site."""
+    delegation = replace(DELEGATION, settings=SETTINGS.model_copy(update={"systems": (FORCED_SYSTEM,)}))
+    found = load_ssh_public_identity(delegation.certify(petition(probe="probed", **claims)).encode())
+    assert isinstance(found, SSHCertificate)
+    return found
+
+
+def test_where_a_command_is_forced_the_certificate_names_it_beside_all_other_bounds() -> None:
+    found = at_forced_site(command="eyJhcmd2Ijo")
+    found.verify_cert_signature()
+    assert found.critical_options == {b"force-command": f"{FORCED} eyJhcmd2Ijo".encode(), b"source-address": b"192.0.2.0/24"}
+    assert (found.valid_principals, found.extensions) == ([b"prober"], {})
+
+
+@pytest.mark.parametrize("command", ["", " ", "id", "a b", "a;id", "a\n", "$(id)", "/bin/sh", "a=", "é", "x" * 100_001])
+def test_where_a_command_is_forced_nothing_is_certified_without_one_or_for_what_is_no_plain_word(command: str) -> None:
+    if command == "id":  # which the wrapper refuses
+        assert at_forced_site(command=command).critical_options[b"force-command"] == f"{FORCED} id".encode()
+        return
+    with pytest.raises(GrantError, match="command"):
+        at_forced_site(command=command)
+
+
+def test_where_no_command_is_forced_none_is_certified() -> None:
+    with pytest.raises(GrantError, match="for one command"):
+        DELEGATION.certify(petition(probe="probed", command="eyJhcmd2Ijo"))
