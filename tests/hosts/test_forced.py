@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,14 +132,12 @@ def listed(listed_sshd: ForcedSshd) -> Iterator[ForcedHost]:
 
 
 @pytest.fixture
-def home(sshd_user: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the user's own."""
-    folder = tmp_path_factory.mktemp("home")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
+def home(sshd_user: str) -> Iterator[Path]:
+    """A folder of the user's own, not below pytest's, which whoever else runs tests here closes again."""
     person = pwd.getpwnam(sshd_user)
-    os.chown(folder, person.pw_uid, person.pw_gid)
-    return folder
+    with tempfile.TemporaryDirectory(prefix="fc-forced-", dir="/var/tmp") as folder:
+        os.chown(folder, person.pw_uid, person.pw_gid)
+        yield Path(folder)
 
 
 def test_commands_of_the_list_run_and_each_has_a_connection_of_its_own(listed: ForcedHost, listed_sshd: ForcedSshd, home: Path) -> None:
