@@ -16,8 +16,10 @@ from typing import Any, Final
 
 from broker.configuration import read_settings
 from schemas.compute import JobRequest
+from schemas.places import Place
 from schemas.settings import System
 from workers import access, contents, copies, probes, trees
+from workers.confinement import Confinement
 from workers.copies import Run
 from workers.host import Command
 from workers.schedulers import gridengine, slurm
@@ -34,6 +36,7 @@ _ANY: Final = {"word": ".*"}
 _PATH: Final = {"word": r"\.?/.*"}
 _NUMBER: Final = {"word": r"\d+"}
 _MORE: Final = {"words": ".*"}
+_GUARD: Final = Confinement((".",), (Place("."),)).words(())[2]
 # What stands for any text in a sample; numbers and random tokens are seen by their looks.
 _X: Final = "\ue000"
 _LOOSE: Final = re.compile(rf"{_X}|\b[0-9a-f]{{16,}}|(?:/\.?){{32,}}")
@@ -174,8 +177,14 @@ def rules(system: System) -> dict[str, Rule]:
     found = [*_files(), *map(like, _samples()), [*look, _MORE], *_SCHEDULERS[system.scheduler]()]
     if system.reservation_command:
         found += _reservations(system)
-    once = [rule for at, rule in enumerate(found) if rule not in found[:at]]
-    return {f"{at} {rule[0]}": rule for at, rule in enumerate(once)} | {"_sbatch": _sbatch(system), "_qsub": _qsub(system)}
+    once = {f"{at} {rule[0]}": rule for at, rule in enumerate(found) if rule not in found[:at]}
+    return once | {"confined": _confined(system, [*once]), "_sbatch": _sbatch(system), "_qsub": _qsub(system)}
+
+
+def _confined(system: System, names: list[str]) -> Rule:
+    """Any of these commands behind the program that keeps it within the paths that the system allows."""
+    roots: Rule = [{"word": re.escape(path).replace(re.escape("{user}"), "[^/]+")} for path in system.allowed_paths]
+    return ["sh", "-c", {"program": digest(_GUARD)}, "sh", *roots, ":", _MORE, ":", {"command": names}]
 
 
 def programs() -> dict[str, str]:
@@ -195,7 +204,7 @@ def programs() -> dict[str, str]:
         gridengine.reservations(),
     ]
     samples += [gridengine.accounting(ids="", start="", end="")]
-    return {digest(word): word for sample in samples for word in sample.argv if "\n" in word}
+    return {digest(word): word for sample in samples for word in sample.argv if "\n" in word} | {digest(_GUARD): _GUARD}
 
 
 def command_list(system: System, authorities: Iterable[str]) -> dict[str, Any]:

@@ -13,10 +13,12 @@ import pytest
 
 from deploy.firecrest_command import allowed
 from schemas.compute import JobRequest
+from schemas.places import Place
 from schemas.settings import System
 from tests.pure.test_reservations import CREATE, UPDATE
 from workers import access, archives, contents, copies, probes, trees, utilities
 from workers.command_lists import command_list, programs, rules
+from workers.confinement import Confinement
 from workers.copies import Run
 from workers.host import Command
 from workers.schedulers import gridengine, scontrol, slurm
@@ -226,3 +228,15 @@ def test_the_list_is_printed_by_a_command(tmp_path: Path) -> None:
     assert printed["environment"]["SLURM_CONF"] == "/etc/slurm.conf"
     assert printed["commands"] == json.loads(json.dumps(rules(System.model_validate(settings["systems"][0]))))
     assert b"there is no system nowhere" in run("nowhere", str(tmp_path / "ca.pub")).stderr
+
+
+def test_a_command_behind_the_allowed_paths_is_on_the_list_with_just_these_paths() -> None:
+    system = SYSTEMS["slurm"].model_copy(update={"allowed_paths": ("/scratch", "/home/{user}")})
+    bounds = Confinement(("/scratch", "/home/alice"), (Place("/x"), Place(ODD)))
+    for commands in FILES.values():
+        for command in commands:
+            assert allowed(list(bounds.words(command.argv)), rules(system))
+    removing = utilities.removing("/x")
+    assert not allowed(list(Confinement(("/",), bounds.places).words(removing)), rules(system))
+    assert not allowed(list(Confinement(("/scratch", "/home/alice/../.."), bounds.places).words(removing)), rules(system))
+    assert not allowed(list(bounds.words(("sh", "-c", "id"))), rules(system))
