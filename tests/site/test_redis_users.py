@@ -75,6 +75,8 @@ FORBIDDEN: dict[str, tuple[tuple[str, ...], Callable[[Redis], object]]] = {
     "change what probes found": (("api", "delegation", "beat", "flower", "probe"), lambda r: r.hset("health:beat.ProbeSystem", "x", "{}")),
     "hear answers": (("delegation", "beat", "flower", "probe"), lambda r: _subscribed(r, "replies:x")),
     "answer": (("api", "beat", "flower", "probe"), lambda r: r.publish("replies:x", "{}")),
+    "forget how often somebody called": (("worker", "delegation", "beat", "flower", "probe"), lambda r: r.delete("limits:rate:x")),
+    "forget that a petition was made": (("api", "worker", "beat", "flower", "probe"), lambda r: r.set("once:petition:x", "1")),
     "command workers": (("api", "worker", "delegation", "beat", "flower"), lambda r: r.publish("/0.celery.pidbox", "{}")),
     "make up events": (("api", "beat", "flower", "probe"), lambda r: r.publish("/0.celeryev/task.succeeded", "{}")),
     "list keys": (PARTS, lambda r: r.keys("*")),
