@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import jwt
-import yaml
 from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, SSHCertificate, load_ssh_public_identity
 
 from broker.celery import create_celery
-from broker.configuration import open_redis
+from broker.configuration import open_redis, settings_in
 from broker.gateway import send
+from broker.grants import sign_claims
 from broker.keys import signing_key
 from broker.replies import Replies
 from schemas.settings import Settings
@@ -32,7 +31,7 @@ class Insider:
     @cached_property
     def settings(self) -> Settings:
         """The gateway's settings."""
-        return Settings.model_validate(yaml.safe_load(Path(self.site.facts["settings"]).read_text(encoding="utf-8")))
+        return settings_in(Path(self.site.facts["settings"]), "worker")
 
     @cached_property
     def app(self) -> Celery:
@@ -45,12 +44,13 @@ class Insider:
 
     def petitioner(self, key: Ed25519PrivateKey | None = None, *, worker: str = "intruder.1") -> Petitioner:
         """Asks the delegation for certificates, with the worker's key or another."""
-        return Petitioner(self.app, Replies(open_redis(self.settings)), key or self.key("worker"), worker=worker)
+        known = key or self.key("worker")
+        return Petitioner(self.app, Replies(open_redis(self.settings)), lambda: known, worker=worker)
 
     def ask(self, *, key: Ed25519PrivateKey | None = None, **claims: Any) -> str:
         """What the delegation answers to a petition of any claims; raises what it refuses with."""
-        stated = {"worker": "intruder.1", "at": int(time.time()), **claims}
-        return self.send(jwt.encode(stated, key or self.key("worker"), algorithm="EdDSA"))
+        stated = {"call": uuid4().hex, "worker": "intruder.1", "at": int(time.time()), **claims}
+        return self.send(sign_claims(stated, key or self.key("worker")))
 
     def send(self, petition: str) -> str:
         """What the delegation answers to a petition; raises what it refuses with."""
