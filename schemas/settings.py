@@ -283,11 +283,11 @@ class Limits(Section):
     connect_seconds: float = Field(10, gt=0, description="Time to reach and enter a system")
     waiting_per_user: int = Field(500, ge=1, description="Commands of one user that may wait for a session in one worker process")
     calls_per_second: float = Field(
-        50, ge=0, description="Calls a second that one user may go on making, best a share of what the machines carry; no limit when 0"
+        30, ge=0, description="Calls a second that one user may go on making, best a share of what the machines carry; no limit when 0"
     )
-    calls_burst: int = Field(100, ge=1, description="Calls that a user who was quiet may make beyond that")
+    calls_burst: int = Field(60, ge=1, description="Calls that a user who was quiet may make beyond that")
     calls_at_once: int = Field(
-        16, ge=0, description="Calls of one user that may be under way at once, over all API processes; more are 429. No limit when 0"
+        8, ge=0, description="Calls of one user that may be under way at once, over all API processes; more are 429. No limit when 0"
     )
     form_bytes: int = Field(1048576, ge=1024, description="Largest body of a request that carries no file, in bytes; a larger one is 413")
     open_tasks_per_user: int = Field(1000, ge=1, description="Tasks of one user that may be open; a call that would make one more is 429")
