@@ -77,7 +77,7 @@ def test_s9_a_name_is_one_plain_name(user: str) -> None:
         assert user in Delegation().denied_users
     else:
         with pytest.raises(AccessDenied):
-            CertificateRequest(UserKey().public_line(), user, "0a1b", "worker")
+            CertificateRequest(UserKey().public_line(), user, "cluster", "0a1b", "worker")
     for seconds in (301, 604800):
         with pytest.raises(ValidationError):
             Limits(certificate_seconds=seconds)
@@ -161,8 +161,8 @@ def test_s12_there_is_no_deployment_without_keys_or_with_shared_secrets(algorith
         "broker": {"url": "redis://x"},
         "keys": {"private": "/none", "public": "/none"},
     }
-    assert Settings.model_validate(whole | {"issuers": [{"jwks_url": "http://x"}]})
-    for issuers in ([], [{}], [{"jwks_url": "http://x", "algorithm": algorithm}]):
+    assert Settings.model_validate(whole | {"issuers": [{"jwks_url": "https://x"}]})
+    for issuers in ([], [{}], [{"jwks_url": "https://x", "algorithm": algorithm}]):
         with pytest.raises(ValidationError):
             Settings.model_validate(whole | {"issuers": issuers})
 
