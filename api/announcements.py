@@ -2,7 +2,7 @@
 
 import hmac
 import logging
-from contextlib import suppress
+import threading
 from http import HTTPStatus
 
 from flask import Flask, Response, jsonify, request
@@ -28,17 +28,24 @@ class _RefusedError(Exception):
 
 
 def listen(app: Flask, storage: Storage, tasks: Tasks, health: Health) -> None:
-    """Have the API take announcements, of the object store alone."""
-    with suppress(RedisError):
-        health.deafen()  # what was announced while the API was away is lost
+    """Have the API take announcements, of the object store alone; it doubts that it has heard all when it, or Redis, was away."""
+    missed = threading.Event()
+    try:
+        health.doubt()
+    except RedisError:
+        missed.set()
 
     def take() -> Response | tuple[Response, int]:
         try:
             for arrival in _arrivals(storage.notifications_secret):
                 _note(arrival, storage, tasks, health)
+            if missed.is_set():
+                health.doubt()
+                missed.clear()
         except _RefusedError as refused:
             return _refusal(refused.status, str(refused))
         except RedisError as failed:
+            missed.set()
             _LOG.warning("cannot reach Redis: %s", failed)
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The service cannot reach its message broker")
         return Response(status=HTTPStatus.NO_CONTENT)

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from redis import Redis
 
 _HEARD = "health:announcements"
+_DOUBTS = "health:announcements:doubts"
+_SETTLED = "health:announcements:settled"
 
 
 class Probe(StrEnum):
@@ -55,6 +57,19 @@ class Health:
     def hears(self) -> bool:
         """Whether announcements of the object store come through."""
         return bool(self._redis.exists(_HEARD))
+
+    def doubt(self) -> None:
+        """Note that an announcement may have been lost."""
+        self._redis.incr(_DOUBTS)
+
+    def doubts(self) -> int:
+        """How often that was noted and is not settled: 0, or the number that settles it."""
+        noted, settled = cast(list[bytes | None], self._redis.mget(_DOUBTS, _SETTLED))
+        return int(noted) if noted and noted != settled else 0
+
+    def settle(self, doubts: int) -> None:
+        """Note that all has been looked for that may have been lost when there were so many doubts."""
+        self._redis.set(_SETTLED, doubts)
 
 
 def _key(probe: Probe) -> str:

@@ -231,7 +231,7 @@ class Storage(Section):
     unannounced_seconds: float = Field(
         30,
         gt=0,
-        description="Least period of the look for lost announcements; it takes a 500th of the time at most, or comes every two minutes",
+        description="Least period of the look for lost announcements; it takes a 500th of the time at most, or comes every ten minutes",
     )
     doubt_seconds: float = Field(
         0, ge=0, description="Seconds after which an awaited file is asked for by its name, for listings that lag (Swift's); never when 0"

@@ -24,12 +24,12 @@ _LOG = logging.getLogger(__name__)
 # However many buckets there are, looking into them takes one part of the time in so many; the second where arrivals are announced.
 _LEISURE: Final = 4
 _MUCH_LEISURE: Final = 500
-_LONGEST_LEISURE: Final = 120  # seconds, unless that is too short even for _LEISURE
+_LONGEST_LEISURE: Final = 600  # seconds, unless that is too short even for _LEISURE
 _PAGE: Final = 1000
 
 
 def idle(took: float, *, leisure: float) -> float:
-    """Seconds to pause after what took so many: `leisure` times as long, but hardly ever longer than two minutes."""
+    """Seconds to pause after what took so many: `leisure` times as long, but hardly ever longer than ten minutes."""
     return max(min(leisure, _LEISURE) * took, min(leisure * took, _LONGEST_LEISURE))
 
 
@@ -39,7 +39,7 @@ class Ticker:
     After a call the thread pauses as `idle` says, if this is more.
     """
 
-    def __init__(self, redis: Redis, name: str, function: Callable[[], None], *, period: float, leisure: float = 0) -> None:
+    def __init__(self, redis: Redis, name: str, function: Callable[[], object], *, period: float, leisure: float = 0) -> None:
         self._redis = redis
         self._name = f"ticker:{name}"
         self._function = function
@@ -90,18 +90,21 @@ class Arrivals:
         self._staging = staging
         self._sweeper = sweeper
 
-    def look(self) -> None:
-        """Look into all those buckets."""
+    def look(self) -> bool:
+        """Look into all those buckets; whether that was possible."""
+        whole = True
         for bucket in self._tasks.awaited():
             try:
                 arrived = sorted({staged.place.task_id for staged in self._staging.arrived(bucket)})
             except FirecrestError as failed:
                 _LOG.warning("cannot list %s: %s", bucket, failed.text)
+                whole = False
                 continue
             for start in range(0, len(arrived), _PAGE):
                 for task_id in self._tasks.waiting(bucket, arrived[start : start + _PAGE]):
                     self._tasks.wake(task_id)
                     self._sweeper.look_at(task_id, set())
+        return whole
 
 
 def keep_moving(app: Celery, tasks: Tasks, redis: Redis, settings: Settings, staging: Staging | None) -> None:
@@ -126,14 +129,19 @@ def keep_moving(app: Celery, tasks: Tasks, redis: Redis, settings: Settings, sta
 
 
 def arrival_tickers(redis: Redis, arrivals: Arrivals, staging: Staging, storage: Storage) -> list[Ticker]:
-    """The poll, or where arrivals are announced: a heartbeat, the poll while it is not heard, and a rare look for what was lost."""
+    """The poll, or where arrivals are announced: a heartbeat, the poll while it is not heard or one may have been lost, and a rare look."""
     health = Health(redis)
 
     def poll() -> None:
-        if not (storage.notifications_url and health.hears()):
-            arrivals.look()
+        doubts = health.doubts()
+        if storage.notifications_url and health.hears() and not doubts:
+            return
+        if arrivals.look() and doubts:
+            health.settle(doubts)
 
     def beat() -> None:
+        if not health.hears():
+            health.doubt()
         health.deafen()
         try:
             staging.heartbeat()

@@ -170,19 +170,32 @@ def test_the_endpoint_is_there_only_where_the_object_store_announces(client: Fla
     assert announce(whole, arrival(*HEARTBEAT_ARRIVED)).status_code == 204
 
 
-def test_an_api_that_starts_has_not_heard_anything_yet(announced: FlaskClient, settings: Settings, gateway: Gateway, redis: Redis) -> None:
-    announce(announced, arrival(*HEARTBEAT_ARRIVED))
+def test_an_api_that_starts_may_have_missed_something(announced: FlaskClient, settings: Settings, gateway: Gateway, redis: Redis) -> None:
+    Health(redis).settle(Health(redis).doubts())
+    assert not Health(redis).doubts()
     application(settings, gateway, redis)
 
-    assert not Health(redis).hears()
+    assert Health(redis).doubts()
 
 
-def test_without_redis_the_object_store_is_told_to_come_again(gateway: Gateway, redis: Redis) -> None:
+def test_without_redis_the_object_store_is_told_to_come_again_and_what_was_missed_is_looked_for(gateway: Gateway, redis: Redis) -> None:
     class NoHealth(Health):
-        def hear(self, *, seconds: float) -> None:  # noqa: ARG002 (the name is called)
-            raise NoRedis
+        there = False
 
-    app = Flask("announcements")
-    listen(app, STORAGE, gateway.tasks, NoHealth(redis))
+        def hear(self, *, seconds: float) -> None:
+            if not self.there:
+                raise NoRedis
+            super().hear(seconds=seconds)
+
+    app, health = Flask("announcements"), NoHealth(redis)
+    listen(app, STORAGE, gateway.tasks, health)
+    health.settle(health.doubts())
 
     assert announce(app.test_client(), arrival(*HEARTBEAT_ARRIVED)).status_code == 503
+    assert not health.doubts()
+    health.there = True
+    assert announce(app.test_client(), arrival(*HEARTBEAT_ARRIVED)).status_code == 204
+    assert health.doubts()
+    health.settle(health.doubts())
+    assert announce(app.test_client(), arrival(*HEARTBEAT_ARRIVED)).status_code == 204
+    assert not health.doubts()

@@ -180,6 +180,46 @@ def test_as_long_as_announcements_are_heard_nothing_is_polled(tasks: Tasks, swee
     poll.stop()
 
 
+def test_when_an_announcement_may_have_been_lost_all_is_looked_for_once(tasks: Tasks, sweeper: Sweeper, redis: Redis) -> None:
+    (here,) = waiting(tasks, ["one"])
+    buckets: Any = Buckets(one=[here])
+    poll, *_ = arrival_tickers(redis, Arrivals(tasks, buckets, sweeper), buckets, storage(arrival_seconds=0.01))
+    Health(redis).hear(seconds=60)
+    Health(redis).doubt()
+    poll.start()
+    eventually(lambda: not Health(redis).doubts())
+    assert tasks.waiting("one", [here]) == []
+    with redis.monitor() as monitor:
+        asked = (line for line in iter(monitor.next_command, None) if line["command"] == "EXISTS health:announcements")
+        assert len(list(islice(asked, 5))) == 5
+    assert buckets.listed == ["one"]
+    poll.stop()
+
+
+def test_a_doubt_stays_until_all_could_be_looked_for(tasks: Tasks, sweeper: Sweeper, redis: Redis) -> None:
+    waiting(tasks, ["gone"])
+    buckets: Any = Buckets()
+    poll, *_ = arrival_tickers(redis, Arrivals(tasks, buckets, sweeper), buckets, storage(arrival_seconds=0.01))
+    Health(redis).hear(seconds=60)
+    Health(redis).doubt()
+    poll.start()
+    eventually(lambda: len(buckets.listed) > 2)
+    assert Health(redis).doubts()
+    poll.stop()
+
+
+def test_a_heartbeat_that_was_not_heard_leaves_a_doubt(tasks: Tasks, sweeper: Sweeper, redis: Redis) -> None:
+    buckets: Any = Announcing(Health(redis))
+    _, heartbeat, _ = arrival_tickers(redis, Arrivals(tasks, buckets, sweeper), buckets, storage(heartbeat_seconds=0.02))
+    Health(redis).hear(seconds=60)
+    heartbeat.start()
+    eventually(lambda: buckets.beats > 3)
+    assert not Health(redis).doubts()
+    buckets.health = None
+    eventually(Health(redis).doubts)
+    heartbeat.stop()
+
+
 def test_only_a_heartbeat_that_comes_back_counts_as_heard(tasks: Tasks, sweeper: Sweeper, redis: Redis) -> None:
     buckets: Any = Announcing(Health(redis))
     _, heartbeat, _ = arrival_tickers(redis, Arrivals(tasks, buckets, sweeper), buckets, storage(heartbeat_seconds=0.02))
@@ -241,7 +281,8 @@ def test_of_two_tickers_one_ticks_and_the_other_takes_over(redis: Redis) -> None
 
 
 @pytest.mark.parametrize(
-    ("took", "leisure", "seconds"), [(0.1, 0, 0), (0.1, 4, 0.4), (60, 4, 240), (0.1, 500, 50), (2, 500, 120), (100, 500, 400)]
+    ("took", "leisure", "seconds"),
+    [(0.1, 0, 0), (0.1, 4, 0.4), (60, 4, 240), (0.1, 500, 50), (0.2, 500, 100), (2, 500, 600), (200, 500, 800)],
 )
 def test_a_look_takes_a_small_share_of_the_time_but_is_not_put_off_for_long(took: float, leisure: float, seconds: float) -> None:
     assert idle(took, leisure=leisure) == pytest.approx(seconds)
