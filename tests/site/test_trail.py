@@ -19,7 +19,7 @@ PARTS = ("api", "worker-1", "worker-2", "housekeeping")
 
 
 def logs(site: Site) -> list[str]:
-    return [*(f"{site.facts['logs']}/{part}.log" for part in PARTS), site.facts["sshd"]["log"]]
+    return [*(f"{site.facts['logs']}/{part}.log" for part in PARTS), site.facts["certificate_log"], site.facts["sshd"]["log"]]
 
 
 def found(site: Site, word: str) -> list[str]:
@@ -54,6 +54,8 @@ def test_a_waited_call_is_followed_to_the_log_of_sshd(site: Site, alice: Client)
     assert login.startswith("Accepted publickey for fcalice from 127.0.0.1 ")
     assert f"ID {certificate['key_id']} (serial {certificate['serial']}) CA" in login
     assert certificate["key_id"].startswith("firecrest user=fcalice system=cluster task=")
+    (given,) = [json.loads(line) for line in lines if '"public_key"' in line]
+    assert (given["serial"], given["key_id"], given["user"]) == (certificate["serial"], certificate["key_id"], "fcalice")
 
 
 def test_a_later_call_on_the_same_connection_names_the_certificate_that_opened_it(site: Site, alice: Client) -> None:
