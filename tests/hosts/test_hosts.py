@@ -166,6 +166,6 @@ def test_commands_leave_nothing_behind_for_the_next(shell: Host) -> None:
     assert shell.run(raw("pwd")) == before
 
 
-def test_a_long_command_line_arrives_whole(host: Host) -> None:
+def test_a_long_command_line_arrives_whole(shell: Host) -> None:
     many_words = [shlex.quote(str(number)) * 3 for number in range(10_000)]
-    assert host.run(raw("printf", "%s ", *many_words)).split() == [word.encode() for word in many_words]
+    assert shell.run(raw("printf", "%s ", *many_words)).split() == [word.encode() for word in many_words]
