@@ -30,6 +30,7 @@ def create_celery(settings: Settings, *, unacked: str = "unacked", **options: An
         task_ignore_result=True,
         worker_send_task_events=True,
         worker_prefetch_multiplier=1,
+        worker_consumer="broker.consumer:CarefulConsumer",
         worker_hijack_root_logger=False,
         worker_enable_remote_control=True,
         broker_connection_retry_on_startup=True,

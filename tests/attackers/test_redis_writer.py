@@ -103,6 +103,39 @@ def test_no_message_is_unpickled(site: Site, tmp_path: Path, alive: Callable[[],
     assert not Path(bomb).exists()
 
 
+NO_CALLS: dict[str, dict[str, Any]] = {
+    "text": {"kind": "text/plain"},
+    "bytes": {"kind": "application/data", "encoding": "binary"},
+    "an unknown encoding": {"encoding": "x-nothing"},
+    "a number": {"body": b"5"},
+    "nothing": {"body": b"null"},
+    "an object": {"body": b"{}"},
+    "too few": {"body": b"[]"},
+    "other kinds": {"body": b'[5, "x", 7]'},
+    "no JSON": {"body": b"{{{"},
+    "deep": {"body": b"[" * 100_000},
+    "no headers": {"headers": {}},
+    "headers that are none": {"headers": 5},
+    "a task that is none": {"headers": {"task": ["x"], "id": {"x": 1}}},
+    "times that are none": {"headers": {"task": "utilities.Passage", "id": "x", "eta": "x", "expires": [], "timelimit": "x"}},
+}
+
+
+@pytest.mark.parametrize("case", NO_CALLS)
+def test_no_message_stops_a_worker(site: Site, alive: Callable[[], None], case: str) -> None:
+    """What Celery itself would end for, and have back in the queue for the next worker, is dropped."""
+    redis, change = site.redis(), dict(NO_CALLS[case])
+    processes = [site.supervisor("pid", name) for name in ("worker-1", "worker-2", "delegation", "housekeeping")]
+    body = change.pop("body", b"[[], {}, {}]")
+    headers = {"headers": change.pop("headers")} if "headers" in change else {}
+    for queue in QUEUES:
+        text = message(f"{queue}.Passage", body, **change)
+        redis.lpush(queue, json.dumps(json.loads(text) | headers))
+    eventually(lambda: not any(redis.llen(queue) for queue in QUEUES), seconds=60)
+    alive()
+    assert [site.supervisor("pid", name) for name in ("worker-1", "worker-2", "delegation", "housekeeping")] == processes
+
+
 BUILT_IN = [f"celery.{name}" for name in ("map", "starmap", "chunks", "group", "chain", "chord", "accumulate", "backend_cleanup")]
 
 
