@@ -115,7 +115,6 @@ NO_CALLS: dict[str, dict[str, Any]] = {
     "no JSON": {"body": b"{{{"},
     "deep": {"body": b"[" * 100_000},
     "no headers": {"headers": {}},
-    "headers that are none": {"headers": 5},
     "a task that is none": {"headers": {"task": ["x"], "id": {"x": 1}}},
     "times that are none": {"headers": {"task": "utilities.Passage", "id": "x", "eta": "x", "expires": [], "timelimit": "x"}},
 }
