@@ -1,6 +1,6 @@
 """The holes that FirecREST v1 and v2 are known for (contract, 8.2), each tried for real: what clients can try.
 
-S5 and S6 are tried where systems with forced commands are tested, S9 to S13 and S15 in `test_known_holes_within.py`.
+S5 and S6 are tried in `tests/hosts/test_forced.py`, S9 to S13 and S15 in `test_known_holes_within.py`.
 """
 
 import json
