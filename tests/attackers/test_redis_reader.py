@@ -29,7 +29,7 @@ _CERTIFICATE = re.compile(r"ssh-ed25519-cert-v01@openssh\.com [A-Za-z0-9+/=]+")
 
 @dataclass(frozen=True)
 class Loot:
-    """All that was sent to Redis or stood in it, what of it was sent just now, both with what is in base64 there, and what users were told."""
+    """All that was sent to Redis or stood in it, what of it was just sent, each with what is in base64 there, and what users were told."""
 
     text: str
     sent: str
