@@ -1,6 +1,7 @@
-"""How many calls a user may make: whoever makes more is told so before anything is done for them."""
+"""How many calls a user may make: who makes more waits for a moment, or is told so before anything is done for them."""
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -11,6 +12,7 @@ from uuid import uuid4
 from flask import Response, g
 from redis.exceptions import RedisError
 
+from api.lines import Lines
 from broker.limits import Limiter, Standing
 from schemas.errors import TooManyRequests
 from schemas.settings import Limits
@@ -18,6 +20,7 @@ from schemas.settings import Limits
 _LOG = logging.getLogger(__name__)
 # The end of a call that was not seen must not count for ever; no call takes longer.
 _LONGEST_SECONDS = 3600
+_LONGEST_WAIT = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Turnstile:
     def __init__(self, limiter: Limiter, limits: Limits) -> None:
         self._limiter = limiter
         self._limits = limits
+        self._lines = Lines(limits.calls_waiting)
         self._calls: dict[str, _Call] = {}
         self._lock = threading.Lock()
         self._renewing: threading.Thread | None = None
@@ -41,14 +45,27 @@ class Turnstile:
         limits, call = self._limits, uuid4().hex
         if not limits.calls_per_second and not limits.calls_at_once:
             return
-        standing = g.standing = self._limiter.enter(user, call)
+        standing = g.standing = self._standing(user, call)
+        wait = str(max(1, math.ceil(standing.wait)))
         if standing.verdict == "rate":
-            raise TooManyRequests(f"Too many requests: at most {limits.calls_per_second:g} per second", says=str(standing.wait))
+            raise TooManyRequests(f"Too many requests: at most {limits.calls_per_second:g} per second", says=wait)
         if standing.verdict == "calls":
-            raise TooManyRequests(f"Too many requests at once: at most {limits.calls_at_once}", says=str(standing.wait))
+            raise TooManyRequests(f"Too many requests at once: at most {limits.calls_at_once}", says=wait)
         if limits.calls_at_once:
             g.call = call
             self._count(call, _Call(user, time.monotonic()))
+
+    def _standing(self, user: str, call: str) -> Standing:
+        """How the call is met, when its turn has come if it has to wait for that and there is room."""
+        standing = self._limiter.enter(user, call)
+        if standing.verdict == "in":
+            return standing
+        end = time.monotonic() + _LONGEST_WAIT
+        with self._lines.place(user, until=end) as first:
+            while first and standing.verdict != "in" and time.monotonic() + standing.wait < end:
+                time.sleep(standing.wait)
+                standing = self._limiter.enter(user, call)
+        return standing
 
     def see_off(self, response: Response) -> Response:
         """The answer, told how much the user has left; the call is over when it has been sent, or nobody takes it any more."""

@@ -15,7 +15,7 @@ _ENTER = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
 local rate, burst, most, call, seconds = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
-local left, verdict, wait = burst, 'in', 1
+local left, verdict, wait = burst, 'in', 0.02
 if rate > 0 then
   local known = redis.call('HMGET', KEYS[1], 'left', 'at')
   if known[1] then left = math.min(burst, known[1] + math.max(0, now - known[2]) * rate) end
@@ -37,7 +37,7 @@ if verdict == 'in' then
   end
 end
 local full = rate > 0 and (burst - left) / rate or 0
-return {verdict, math.floor(left), math.ceil(full), math.max(1, math.ceil(wait))}
+return {verdict, math.floor(left), math.ceil(full), math.ceil(1000 * wait)}
 """
 
 # Only what still counts: a call that has just ended stays ended.
@@ -55,13 +55,13 @@ return 1
 class Standing(NamedTuple):
     """How a call was met: `verdict` is `in`, `rate` (too many lately) or `calls` (too many at once).
 
-    `remaining` calls could follow at once, `reset` seconds from now the whole burst could; `wait` is when to try again, in seconds.
+    `remaining` calls could follow at once, `reset` seconds from now the whole burst could; `wait` seconds from now one may be let in.
     """
 
     verdict: str
     remaining: int
     reset: int
-    wait: int
+    wait: float
 
 
 class Limiter:
@@ -79,7 +79,7 @@ class Limiter:
         limits = self._limits
         words: list[Any] = [limits.calls_per_second, limits.calls_burst, limits.calls_at_once, call, self.seconds]
         verdict, remaining, reset, wait = cast(list[Any], self._enter([f"limits:rate:{user}", _calls(user)], words))
-        return Standing(verdict.decode(), remaining, reset, wait)
+        return Standing(verdict.decode(), remaining, reset, wait / 1000)
 
     def leave(self, user: str, call: str) -> None:
         """State that a call is over. Raises RedisError."""

@@ -287,7 +287,10 @@ class Limits(Section):
     )
     calls_burst: int = Field(60, ge=1, description="Calls that a user who was quiet may make beyond that")
     calls_at_once: int = Field(
-        8, ge=0, description="Calls of one user that may be under way at once, over all API processes; more are 429. No limit when 0"
+        8, ge=0, description="Calls of one user that may be under way at once, over all API processes. No limit when 0"
+    )
+    calls_waiting: int = Field(
+        16, ge=0, description="Calls of one user beyond these limits that wait for their turn, in each API process, before there is a 429"
     )
     form_bytes: int = Field(1048576, ge=1024, description="Largest body of a request that carries no file, in bytes; a larger one is 413")
     open_tasks_per_user: int = Field(1000, ge=1, description="Tasks of one user that may be open; a call that would make one more is 429")

@@ -49,7 +49,7 @@ def limited(settings: Settings, gateway: Gateway, redis: Redis, worker: None, us
     """The API with limits, as one more process of it."""
 
     def client(*, seconds: float = 15, store: Redis = redis, **limits: float) -> FlaskClient:
-        own = settings.limits.model_copy(update=limits)
+        own = settings.limits.model_copy(update={"calls_waiting": 0, **limits})
         limiter = Limiter(store, own, seconds=seconds)
         app = create_app(settings.model_copy(update={"limits": own}), gateway, NamedCallers(), Health(redis), limiter)
         app.test_client_class = Taker
@@ -128,6 +128,33 @@ def test_calls_at_once_are_counted_over_processes_and_end(limited: Limited, tmp_
     assert rates(refused) == ("1", None, None, None)
     assert refused.json == {"description": "Error on whoami operation", "error": "Too many requests at once: at most 1"}
     assert other.get("/utilities/whoami").status_code == 200
+
+
+def test_calls_beyond_the_limit_wait_for_their_turn_as_far_as_there_is_room(
+    limited: Limited, tmp_path: Path, redis: Redis, user: str
+) -> None:
+    client = limited(calls_at_once=1, calls_waiting=2)
+    answers: list[int] = []
+    waiting = [threading.Thread(target=lambda: answers.append(client.get("/utilities/whoami").status_code)) for _ in range(2)]
+    with slow_call(client, tmp_path):
+        for thread in waiting:
+            thread.start()
+        eventually(lambda: client.get("/utilities/whoami").status_code == 429)
+        assert answers == []
+    for thread in waiting:
+        thread.join()
+    assert answers == [200, 200]
+
+
+def test_a_rate_is_waited_for_while_that_is_short(limited: Limited) -> None:
+    client = limited(calls_per_second=20, calls_burst=1, calls_waiting=1)
+    begun = time.monotonic()
+    assert [client.get("/tasks").status_code for _ in range(11)] == [200] * 11
+    assert time.monotonic() - begun > 0.45
+
+    slow = limited(calls_per_second=0.1, calls_burst=1, calls_waiting=1)
+    slow.get("/tasks", headers={"Authorization": "Bearer slow"})
+    assert slow.get("/tasks", headers={"Authorization": "Bearer slow"}).status_code == 429
 
 
 def test_a_download_counts_until_it_has_been_sent_or_its_client_leaves(limited: Limited, tmp_path: Path) -> None:
