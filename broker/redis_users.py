@@ -83,7 +83,7 @@ RULES: Final = MappingProxyType(
             _TASKS,
             f"+hmget +hset +pexpire +zadd +zcard +zrem +zremrangebyscore {_SCRIPT} ~limits:rate:* ~limits:calls:*",
             "+hgetall +hget %R~passed %R~health:*",
-            "+set +del +exists +incr ~health:announcements ~health:announcements:doubts",
+            "+set +del +exists +incrby ~health:announcements ~health:announcements:doubts",
         ),
         "worker": (
             *_consumes(*SERVICES, HOUSEKEEPING, unacked="unacked"),
@@ -96,7 +96,7 @@ RULES: Final = MappingProxyType(
             "+set +del ~asked:*",
             "+set +get +pexpire ~ticker:*",
             "+set ~once:call:*",
-            "+hset +hgetall +set +del +exists +incr +mget ~health:*",
+            "+hset +hgetall +set +del +exists +incrby +mget ~health:*",
         ),
         _DELEGATION: (
             *_consumes(_DELEGATION, unacked="unacked:delegation"),
