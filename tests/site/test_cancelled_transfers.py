@@ -37,27 +37,25 @@ def cancel(alice: Client, ticket: requests.Response) -> None:
     assert (again.status_code, again.json()["error"]) == (400, f"Task {told['task_id']} has ended already")
 
 
-def on_its_way(alice: Client, site: Site, folder: Folder, local: Local, *, up: bool) -> requests.Response:
-    """A transfer whose bytes move slowly, if the store is slow."""
-    content = bytes(150 * MB)
-    if up:
-        ticket = upload(alice, folder.path, local(content))
-        ready = at(alice, ticket, "111")
-        with held_back(ready["task_id"]):
-            send(ready)
-            at(alice, ticket, "113")
-        return ticket
-    path = folder.file("large", content)
-    return download(alice, path)
+def fetched(alice: Client, folder: Folder, local: Local, size: int) -> requests.Response:
+    """An upload whose file the system fetches."""
+    ticket = upload(alice, folder.path, local(bytes(size)))
+    ready = at(alice, ticket, "111")
+    with held_back(ready["task_id"]):
+        send(ready)
+        at(alice, ticket, "113")
+    return ticket
 
 
 @pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
 def test_progress_is_seen_and_then_a_cancelled_copy_ends_at_once(
     alice: Client, site: Site, folder: Folder, local: Local, *, up: bool
 ) -> None:
-    ticket = on_its_way(alice, site, folder, local, up=up)
-    task_id, seen = ticket.json()["task_id"], list[dict[str, int]]()
+    ticket = fetched(alice, folder, local, 150 * MB) if up else None
+    source, seen = folder.file("large", bytes(150 * MB)), list[dict[str, int]]()
     with slow_store(site):
+        ticket = ticket or download(alice, source)
+        task_id = ticket.json()["task_id"]
 
         def moving() -> bool:
             task: dict[str, Any] = alice.get(ticket.json()["task_url"]).json()["task"]
@@ -73,7 +71,7 @@ def test_progress_is_seen_and_then_a_cancelled_copy_ends_at_once(
         eventually(lambda: not working_for(task_id), seconds=10)
 
     assert all(0 < one["bytes"] <= one["total"] == 150 * MB and one["rate"] > 0 for one in seen)
-    assert names(folder.path) == ([] if up else ["large"])
+    assert names(folder.path) == ["large"]
 
 
 @pytest.mark.parametrize("size", [7, 70 * MB])
