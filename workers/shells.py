@@ -146,6 +146,8 @@ class _Outputs:
             raise LostError("the shell's output was not framed") from None
         except OversizedError as error:
             raise CommandFailed(f"Command output exceeded buffer limit ({error})") from None
+        except (paramiko.SSHException, EOFError) as error:  # paramiko tells the other side what has been read
+            raise LostError("the connection broke") from error
 
     def _read(self, frame: Frame, deadline: float) -> Finished:
         while True:

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -465,13 +466,22 @@ def test_a_connection_that_breaks_is_tried_again_for_what_does_no_harm(
     intrude(server)
     pool = SSHPool(Limits(patience=60, connect_seconds=60))
     host = ForcedHost(pool, server.system(), server.user, server.certify_command)
-    # sshd's own process goes, as if the way were cut
-    program = 'echo >>"$1"; [ "$(wc -l <"$1")" -gt 1 ] || kill -9 "$(ps -o ppid= "$(ps -o ppid= $$)")"; sleep 0.5; echo well'
-    words = ("sh", "-c", program, "sh", str(home / "count"))
-    assert host.run(Command(words, bytes, repeatable=True)) == b"well\n"
-    (home / "count").unlink()
+    begun = home / "count"
+    program = 'echo >>"$1"; [ "$(wc -l <"$1")" -gt 1 ] || exec sleep 600; echo well'
+    words = ("sh", "-c", program, "sh", str(begun))
+
+    def run(*, repeatable: bool) -> bytes:
+        with ThreadPoolExecutor() as threads:
+            answer = threads.submit(host.run, Command(words, bytes, repeatable=repeatable))
+            eventually(lambda: begun.exists() and begun.stat().st_size == 1, seconds=60)
+            server.cut()
+            return answer.result()
+
+    assert run(repeatable=True) == b"well\n"
+    begun.unlink()
     with pytest.raises(MachineNotAvailable):
-        host.run(Command(words, bytes))
+        run(repeatable=False)
+    assert begun.stat().st_size == 1
     pool.close()
 
 
