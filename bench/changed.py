@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,18 @@ from tests.real_site import Client, Site, eventually
 @contextmanager
 def changed(site: Site, section: str, values: Mapping[str, Any], *, restarted: tuple[str, ...]) -> Iterator[None]:
     """The site with other values in a section of its settings, in the programs that are restarted for it; then as it was."""
+    before = yaml.safe_load(Path(site.facts["settings"]).read_text(encoding="utf-8"))
+    with replaced(site, {section: {**before.get(section, {}), **values}}, restarted=restarted):
+        yield
+
+
+@contextmanager
+def replaced(site: Site, sections: Mapping[str, Any], *, restarted: tuple[str, ...]) -> Iterator[None]:
+    """The site with other sections in its settings, in the same way."""
     path = Path(site.facts["settings"])
     before = path.read_text(encoding="utf-8")
-    settings = yaml.safe_load(before)
     try:
-        path.write_text(yaml.safe_dump({**settings, section: {**settings.get(section, {}), **values}}), encoding="utf-8")
+        path.write_text(yaml.safe_dump({**yaml.safe_load(before), **sections}), encoding="utf-8")
         _restart(site, restarted)
         yield
     finally:
@@ -28,7 +36,8 @@ def changed(site: Site, section: str, values: Mapping[str, Any], *, restarted: t
 
 
 def _restart(site: Site, programs: tuple[str, ...]) -> None:
-    site.supervisor("restart", *programs)
+    with ThreadPoolExecutor(len(programs)) as pool:  # else each would wait for the end of the one before
+        list(pool.map(lambda program: site.supervisor("restart", program), programs))
     client = Client(site, CLIENT)
 
     def up() -> bool:
@@ -36,5 +45,5 @@ def _restart(site: Site, programs: tuple[str, ...]) -> None:
             return client.get("/utilities/whoami").status_code == 200
         return False
 
-    eventually(up, seconds=60)
+    eventually(up, seconds=180)
     time.sleep(2)  # the other worker too
