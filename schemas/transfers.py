@@ -13,6 +13,7 @@ from schemas.rights import Right
 _DOWNLOADERS = frozenset({Right.READ, Right.WRITE})
 _UPLOAD = "Failed to upload file"
 _DOWNLOAD = "Failed to download file"
+ARCHIVE = ".tar"  # what ends the names of directories' archives
 _LONGEST_PATH = 4096  # bytes, as Linux has it; it is kept in the task several times
 
 
@@ -86,8 +87,14 @@ class StageIn(Operation):
         return self.size or 0
 
     def places(self) -> tuple[Place, ...]:
-        """The file, too, under its own name."""
-        return (*super().places(), Place(posixpath.join(self.target_path, posixpath.basename(self.source_path))))
+        """What arrives, too, under its own name."""
+        return (*super().places(), Place(posixpath.join(self.target_path, self.arriving_name())))
+
+    def arriving_name(self) -> str:
+        """What the file is called in a directory; a directory: as its archive without `.tar`, if that leaves a name."""
+        name = posixpath.basename(self.source_path)
+        stem = name.removesuffix(ARCHIVE)
+        return stem if self.directory and stem not in ("", ".", "..") else name
 
     @model_validator(mode="after")
     def _parts_of_something(self) -> Self:

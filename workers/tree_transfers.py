@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import CommandFailed
 from schemas.task import Status
-from schemas.transfers import StageOut
+from schemas.transfers import ARCHIVE, StageOut
 from workers import copies, trees
 from workers.copies import Fate, Found, Measure, Run, Target
 from workers.host import Command, Host
@@ -15,8 +15,6 @@ from workers.incoming import Incoming
 from workers.outgoing import Outgoing
 from workers.performing import Ended, Rest, Step
 from workers.transfers import Transfer
-
-_SUFFIX = ".tar"
 
 
 class _Tree(Transfer):
@@ -54,7 +52,7 @@ class TreeIn(_Tree, Incoming):
         return "" if self.state.unpacking else trees.archive(self.work)
 
     def _target(self) -> Target:
-        return self.host.run(trees.resolve(self.op.target_path, directory_name(self.name), seconds=self.seconds))
+        return self.host.run(trees.resolve(self.op.target_path, self.op.arriving_name(), seconds=self.seconds))
 
     def _start(self, run: Run) -> None:
         if self.state.unpacking:
@@ -83,7 +81,7 @@ class TreeOut(_Tree, Outgoing):
 
     def __init__(self, op: StageOut, host: Host, step: Step) -> None:
         super().__init__(op, host, step)
-        self.archive = posixpath.basename(op.source_path) + _SUFFIX
+        self.archive = posixpath.basename(op.source_path) + ARCHIVE
         self.place = self.staging.outgoing(step.user, step.task_id, self.archive)
 
     def _proceed(self) -> Rest | Ended:
@@ -113,9 +111,3 @@ class TreeOut(_Tree, Outgoing):
 
     def _data(self) -> dict[str, Any]:
         return super()._data() | {"archive": self.archive}
-
-
-def directory_name(file_name: str) -> str:
-    """What a directory is called that comes in a file of that name: the same without `.tar`, if that leaves a name."""
-    stem = file_name.removesuffix(_SUFFIX)
-    return file_name if stem in ("", ".", "..") else stem

@@ -4,12 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import MachineNotAvailable, StorageNotAvailable
+from schemas.places import Place
 from schemas.task import Status
 from schemas.transfers import StageIn, StageOut
 from tests.pure.test_transfers import MD5, Course, Staging, file, opened
 from workers.copies import Fate, Found, Run, Target, look
 from workers.performing import Ended, Rest
-from workers.tree_transfers import directory_name
 from workers.trees import FileResult, Results, results
 
 UP = StageIn(target_path="/home/ann", source_path="/tmp/tree.tar", directory=True)
@@ -111,7 +111,10 @@ def test_a_result_that_was_cut_through_is_left_out() -> None:
     [("a.tar", "a"), ("a", "a"), ("a.tar.tar", "a.tar"), (".tar", ".tar"), ("..tar", "..tar"), ("...tar", "...tar"), ("a.tgz", "a.tgz")],
 )
 def test_a_directory_is_called_as_its_archive(name: str, directory: str) -> None:
-    assert directory_name(name) == directory
+    op = StageIn(target_path="/in", source_path=f"/somewhere/{name}", directory=True)
+    assert op.arriving_name() == directory
+    assert op.places() == (Place("/in"), Place(f"/in/{directory}"))
+    assert op.model_copy(update={"directory": False}).arriving_name() == name
 
 
 def test_a_slash_may_end_the_name_of_a_directory_but_of_no_file() -> None:
