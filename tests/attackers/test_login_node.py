@@ -45,9 +45,9 @@ def pool() -> Iterator[SSHPool]:
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[OwnSshd]:
+def real(sshd_user: str) -> Iterator[OwnSshd]:
     """A system that is not owned, of the same CA."""
-    server = OwnSshd("fcalice")
+    server = OwnSshd(sshd_user)
     server.start()
     yield server
     server.remove()
