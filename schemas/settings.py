@@ -294,7 +294,7 @@ class Limits(Section):
     )
     form_bytes: int = Field(1048576, ge=1024, description="Largest body of a request that carries no file, in bytes; a larger one is 413")
     open_tasks_per_user: int = Field(1000, ge=1, description="Tasks of one user that may be open; a call that would make one more is 429")
-    tasks_at_once: int = Field(8, ge=1, description="Tasks of one user that one worker process has under way; the others wait")
+    tasks_at_once: int = Field(16, ge=1, description="Tasks of one user that one worker process has under way; the others wait")
     tasks_page: int = Field(500, ge=1, description="Most tasks in one answer of `GET /tasks`, whatever page is asked for")
 
 

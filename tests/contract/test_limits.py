@@ -13,7 +13,7 @@ from tests.real_site import Site
 @pytest.fixture
 def slow(site: Site) -> Iterator[None]:
     """The site with little to spare."""
-    with changed(site, "limits", {"calls_per_second": 1, "calls_burst": 2, "calls_at_once": 2}, restarted=("api",)):
+    with changed(site, "limits", {"calls_per_second": 1, "calls_burst": 2, "calls_at_once": 2, "calls_waiting": 0}, restarted=("api",)):
         yield
 
 

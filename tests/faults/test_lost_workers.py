@@ -66,4 +66,7 @@ def test_a_stopped_worker_writes_nothing_once_it_wakes(request, site: Site, subm
 def _pinged(site: Site) -> str:
     from celery import Celery
 
-    return str(Celery(broker=site.facts["urls"]["redis"]).control.ping(timeout=2))
+    app = Celery(broker=site.facts["urls"]["redis"])
+    # its pool is the process' own, and holds connections to a Redis that other tests have killed
+    with app.connection_for_write() as connection:
+        return str(app.control.ping(timeout=2, connection=connection))

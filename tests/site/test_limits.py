@@ -25,7 +25,7 @@ AT_ONCE = 3
 @pytest.fixture(scope="module", autouse=True)
 def limited(site: Site) -> Iterator[None]:
     """The site with narrow limits."""
-    limits = {"calls_per_second": 4, "calls_burst": 8, "calls_at_once": AT_ONCE, "open_tasks_per_user": 2}
+    limits = {"calls_per_second": 4, "calls_burst": 8, "calls_at_once": AT_ONCE, "calls_waiting": 0, "open_tasks_per_user": 2}
     with changed(site, "limits", limits, restarted=("api",)):
         yield
 
