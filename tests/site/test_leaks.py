@@ -249,13 +249,14 @@ def test_what_flower_would_send_no_worker_obeys(site: Site) -> None:
     from celery import Celery
 
     before = site.supervisor("pid", "worker-1")
-    with Celery(broker=site.facts["urls"]["redis"], set_as_current=False) as celery:
-        assert celery.control.inspect(destination=["worker-1@localhost"], timeout=5).ping()
-        celery.control.broadcast("shutdown", destination=["worker-1@localhost"])
+    # a connection of its own: the pool of the process holds some to a Redis that other tests have killed
+    with Celery(broker=site.facts["urls"]["redis"], set_as_current=False) as celery, celery.connection_for_write() as connection:
+        inspect = celery.control.inspect(destination=["worker-1@localhost"], timeout=5, connection=connection)
+        assert inspect.ping()
+        celery.control.broadcast("shutdown", destination=["worker-1@localhost"], connection=connection)
         for asked in ("stats", "conf", "active"):
-            told = getattr(celery.control.inspect(destination=["worker-1@localhost"], timeout=5), asked)()
-            assert told == {"worker-1@localhost": {"error": f"KeyError('{asked}')"}}
-        assert celery.control.inspect(destination=["worker-1@localhost"], timeout=5).ping()
+            assert getattr(inspect, asked)() == {"worker-1@localhost": {"error": f"KeyError('{asked}')"}}
+        assert inspect.ping()
     assert site.supervisor("pid", "worker-1") == before
 
 
