@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from tests.systems import SYSTEMS, System
 
 ROOT = Path(__file__).parent.parent
 __all__ = ["Client", "Site", "eventually"]
+
+SECTIONS = pytest.StashKey[dict[str, Callable[[], list[str]]]]()  # what is shown at the end, by title
 
 STATE = Path(os.environ.get("FIRECREST_TEST_SITE", ROOT / ".site-test"))
 
@@ -26,8 +30,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-whole", action="store_true", help="send every hostile value through every field, not each its share")
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever has more to show adds to it."""
+    config.stash[SECTIONS] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes (`-n`) leaves it to their head to show what there is."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["sections"] = {title: lines() for title, lines in session.config.stash[SECTIONS].items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of several processes has to show."""
+    told = getattr(node, "workeroutput", {}).get("sections", {})
+    node.config.stash[SECTIONS].update({title: partial(list, lines) for title, lines in told.items()})
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Figures that tests have recorded are shown at the end."""
+    for title, lines in config.stash[SECTIONS].items():
+        terminalreporter.section(title)
+        for line in lines():
+            terminalreporter.write_line(line)
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
             terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
@@ -38,6 +64,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("stores")
     if marker and "site" in metafunc.fixturenames:
         metafunc.parametrize("site", marker.args, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`-n`), one runs all that the site is needed for, and each other module is run by one."""
+    for item in items:
+        needed = {"site", "stores"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("site" if needed else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,17 @@ import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.conftest import SECTIONS
 from tests.faults.parts import PARTS, WORKERS, Kind, processes, run_again, send
 from tests.faults.tally import Tally
 from tests.real_site import Client, Site, eventually
 from tests.systems import System
 
 BOUND = 30
-_TALLY = pytest.StashKey[Tally]()
 __all__ = ["WORKERS"]
 
 
@@ -124,15 +123,9 @@ def matrix(pytestconfig: pytest.Config) -> Matrix:
 @pytest.fixture(scope="session")
 def tally(pytestconfig: pytest.Config, matrix: Matrix) -> Tally:
     """What has become of transfers so far; it is shown at the end."""
-    return pytestconfig.stash.setdefault(_TALLY, Tally(matrix.seed))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The tally of transfers is shown at the end."""
-    if found := config.stash.get(_TALLY, None):
-        terminalreporter.section("transfers under faults")
-        for line in found.lines():
-            terminalreporter.write_line(line)
+    found = Tally(matrix.seed)
+    pytestconfig.stash[SECTIONS]["transfers under faults"] = found.lines
+    return found
 
 
 @pytest.fixture(autouse=True)

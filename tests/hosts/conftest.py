@@ -1,6 +1,6 @@
 """Servers and hosts for the tests here: an sshd of their own, and this machine itself."""
 
-import pwd
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -19,23 +19,18 @@ from workers.forced import ForcedHost
 from workers.host import Host, LocalHost
 from workers.ssh import SSHHost, SSHPool
 
-USERS = ("fcalice", "fchosts")
-
 
 @pytest.fixture(scope="session")
 def sshd_user() -> Iterator[str]:
-    """A user of this machine who may be let in; made for the tests when there is none."""
+    """A user of this machine who may be let in, made for these tests: another process may run others."""
     why = missing()
     if why:
         not_here(why)
-    present = [user.pw_name for user in pwd.getpwall() if user.pw_name in USERS]
-    if present:
-        yield present[0]
-        return
+    name = f"fchosts{os.getpid()}"
     # '*', not useradd's '!': with UsePAM no, sshd takes '!' for a locked account.
-    subprocess.run(("useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", USERS[1]), check=True)
-    yield USERS[1]
-    subprocess.run(("userdel", "--remove", USERS[1]), check=True, capture_output=True)
+    subprocess.run(("useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", name), check=True)
+    yield name
+    subprocess.run(("userdel", "--remove", name), check=True, capture_output=True)
 
 
 @pytest.fixture
