@@ -17,6 +17,7 @@ import schemas.catalogue
 from api.announcements import listen
 from api.audit import keep_trail
 from api.documents import openapi
+from api.holds import Holds
 from api.identity import Identity
 from api.limits import Turnstile
 from api.local import VERSION, Office
@@ -65,7 +66,8 @@ def create_app(settings: Settings, gateway: Gateway, identity: Identity, health:
     )
     turnstile = Turnstile(limiter, settings.limits)
     permission = PERMISSIONS[settings.permission.source](settings.permission)
-    office = Office(gateway, health, settings, Links.of(settings.keys) if settings.storage else Links.none())
+    holds = app.extensions["holds"] = Holds(gateway.subscription, turnstile, settings.limits)
+    office = Office(gateway, health, settings, Links.of(settings.keys) if settings.storage else Links.none(), holds)
     desk = Desk(gateway, identity, turnstile, permission, office, settings)
     for space in namespaces(OPERATIONS, desk):
         api.add_namespace(space)

@@ -32,6 +32,7 @@ def keep_trail(app: Flask) -> None:
             task=g.get("task_id"),
             status=response.status_code,
             error=g.get("failed"),
+            held=g.get("held"),
             ms=round(1000 * (time.perf_counter() - g.began), 1),
             client=request.remote_addr,
             agent=request.headers.get("User-Agent"),

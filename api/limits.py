@@ -78,6 +78,11 @@ class Turnstile:
             response.call_on_close(partial(self._leave, g.pop("call")))
         return response
 
+    def step_aside(self) -> None:
+        """Count the current call no more, though it is not answered yet: it does nothing but wait."""
+        if "call" in g:
+            self._leave(g.pop("call"))
+
     def renew(self) -> None:
         """Have the calls under way go on counting. Raises RedisError."""
         late = time.monotonic() - _LONGEST_SECONDS

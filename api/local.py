@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from api.holds import Holds
 from broker.gateway import Caller, Gateway
 from broker.health import Health
 from broker.links import Links
@@ -23,6 +24,7 @@ class Office:
     health: Health
     settings: Settings
     links: Links
+    holds: Holds
 
 
 Answer = Callable[[Any, Caller, Office], Any]
@@ -45,14 +47,25 @@ def tasks(op: Tasks, caller: Caller, office: Office) -> dict[str, Any]:
     ids = None if op.tasks is None else op.tasks.split(",")
     since = op.since.timestamp() if op.since else 0
     keep = op.wants if op.filters() else None
-    found = office.gateway.tasks.of(caller.user, ids, since=since, keep=keep, page=op.page(office.settings.limits.tasks_page))
+    page = op.page(office.settings.limits.tasks_page)
+
+    def look() -> list[Task]:
+        return office.gateway.tasks.of(caller.user, ids, since=since, keep=keep, page=page)
+
+    # what is filtered by its status would be gone when that changes
+    found = look() if ids is None or keep else office.holds.settled(caller.user, look, asked=op.patience())
     return {task.task_id: office.links.opened(task).shown() for task in found}
 
 
 @answers(OneTask)
 def one_task(op: OneTask, caller: Caller, office: Office) -> dict[str, Any]:
     """The task, if it is the caller's."""
-    return _alone(office.links.opened(office.gateway.tasks.find(op.task_id, caller.user)))
+
+    def look() -> list[Task]:
+        return [office.gateway.tasks.find(op.task_id, caller.user)]
+
+    (task,) = office.holds.settled(caller.user, look, asked=op.patience())
+    return _alone(office.links.opened(task))
 
 
 @answers(CancelTask)

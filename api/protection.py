@@ -33,7 +33,7 @@ _PAGE: Final = (
 _INLINE: Final = re.compile(rb"<script[^>]*>([^<]+)</script>")
 _HSTS: Final = "max-age=31536000"
 _METHODS: Final = "GET, POST, PUT, DELETE"
-_HEADERS: Final = "Accept, X-Machine-Name, X-Task-Id, Authorization, Content-Type"
+_HEADERS: Final = "Accept, X-Machine-Name, X-Task-Id, Authorization, Content-Type, Prefer"
 _CORS_SECONDS: Final = "3600"
 
 

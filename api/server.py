@@ -46,6 +46,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().run()
         self.lobby.close()
 
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to end: what is held is answered now."""
+        self.wsgi.extensions["holds"].close()
+        super().handle_exit(sig, frame)
+
     def handle(self, conn: Any) -> Any:
         """Answer what comes on a connection.
 

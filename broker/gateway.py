@@ -65,6 +65,7 @@ class Gateway:
     ) -> None:
         self.tasks = tasks
         self.blobs = blobs
+        self.subscription = replies.subscription
         self._celery = celery
         self._replies = replies
         self._signer = signer

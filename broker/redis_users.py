@@ -72,15 +72,18 @@ _TASKS: Final = (
     f"+sadd +srem +smismember +smembers +hlen +hexists {_SCRIPT} ~task:* ~limits:tasks:* ~tasks:of:* ~tasks:open ~awaited ~awaited:*"
 )
 _LISTENS: Final = "+subscribe +unsubscribe &replies:*"
+# whoever ends a task tells those who wait for it
+_TELLS: Final = "+publish &settled:*"
 _BLOBS: Final = "+hset +hget +hdel +expire +unlink ~blob:*"
 
 RULES: Final = MappingProxyType(
     {
         "api": (
             *_sends(*SERVICES),
-            _LISTENS,
+            f"{_LISTENS} &settled:*",
             _BLOBS,
             _TASKS,
+            _TELLS,
             f"+hmget +hset +pexpire +zadd +zcard +zrem +zremrangebyscore {_SCRIPT} ~limits:rate:* ~limits:calls:*",
             "+hgetall +hget %R~passed %R~health:*",
             "+set +del +exists +incrby ~health:announcements ~health:announcements:doubts",
@@ -92,6 +95,7 @@ RULES: Final = MappingProxyType(
             "+publish &replies:*",
             _BLOBS,
             f"{_TASKS} ~passed",
+            _TELLS,
             "+hgetall ~passed",
             "+set +del ~asked:*",
             "+set +get +pexpire ~ticker:*",

@@ -4,16 +4,21 @@ A record is a hash `task:<id>`; `tasks:open` holds what is not final, by the tim
 `tasks:of:<user>` holds a user's tasks by the time of their creation. `passed` holds, for each queue, when the newest
 message that has come out of it was sent. A task that is done in steps `rest`s between them until that time, its `state`
 in the record; what it `awaits` meanwhile is a topic: `awaited` holds the topics, `awaited:<topic>` the tasks. One that was
-cancelled or given up is final for everybody, but `cleaning` until its last step is done.
+cancelled or given up is final for everybody, but `cleaning` until its last step is done. That a task is pending no more is
+published, by its id, on the channel `settled:<user>`.
 """
 
-from schemas.task import FINAL_CODES, Status
+from schemas.task import FINAL_CODES, SETTLED_CODES, Status
 
 _NOW = """
 local function clock() local t = redis.call('TIME') return tonumber(t[1]) + tonumber(t[2]) / 1000000 end
 local function text(number) return string.format('%.6f', number) end
 local final = {{ {final} }}
+local settled = {{ {settled} }}
 local now = clock()
+local function tell(user, id, before, status)
+  if settled[status] and status ~= before then redis.pcall('PUBLISH', 'settled:' .. (user or ''), id) end
+end
 local function stop_waiting(task, id)
   local topic = redis.call('HGET', task, 'awaits') or ''
   redis.call('HDEL', task, 'awaits')
@@ -27,7 +32,10 @@ local function clean_from(task, open, id, moment)
   redis.call('ZADD', open, text(moment), id)
   stop_waiting(task, id)
 end
-""".format(final=", ".join(f"['{code}'] = true" for code in FINAL_CODES))
+""".format(
+    final=", ".join(f"['{code}'] = true" for code in FINAL_CODES),
+    settled=", ".join(f"['{code}'] = true" for code in SETTLED_CODES),
+)
 
 # What counts against a user's limits: `limits:tasks:<user>` holds the bytes that each task stages. What has ended is dropped when it
 # is in the way, so that no other step needs to know of it; what was downloaded counts until its record goes, or it is invalidated.
@@ -138,12 +146,13 @@ ADVANCE = (
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, attempt, holder, status, data, state = unpack(ARGV)
-local before, current, held_by, cleaning, lifetime = unpack(redis.call('HMGET', task,
-  'status', 'attempt', 'holder', 'cleaning', 'lifetime'))
+local before, current, held_by, cleaning, lifetime, user = unpack(redis.call('HMGET', task,
+  'status', 'attempt', 'holder', 'cleaning', 'lifetime', 'user'))
 if not before or current ~= attempt or held_by ~= holder then return 0 end
 if cleaning ~= '1' then
   if final[before] or status < before then return 0 end
   redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
+  tell(user, id, before, status)
 end
 if state ~= '' then redis.call('HSET', task, 'state', state) end
 redis.call('EXPIRE', task, lifetime)
@@ -161,12 +170,13 @@ REST = (
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, attempt, holder, status, data, state, seconds, topic = unpack(ARGV)
-local before, current, held_by, cleaning, lifetime = unpack(redis.call('HMGET', task,
-  'status', 'attempt', 'holder', 'cleaning', 'lifetime'))
+local before, current, held_by, cleaning, lifetime, user = unpack(redis.call('HMGET', task,
+  'status', 'attempt', 'holder', 'cleaning', 'lifetime', 'user'))
 if not before or current ~= attempt or held_by ~= holder then return 0 end
 if cleaning ~= '1' then
   if final[before] or final[status] or status < before then return 0 end
   redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now), 'awaits', topic)
+  tell(user, id, before, status)
   if topic ~= '' then redis.call('SADD', 'awaited', topic) redis.call('SADD', 'awaited:' .. topic, id) end
 end
 redis.call('HSET', task, 'state', state, 'attempt', tonumber(attempt) + 1, 'holder', '', 'lease', 0, 'accepted', 0,
@@ -197,12 +207,13 @@ CANCEL = (
     + """
 local task, open = KEYS[1], KEYS[2]
 local id, status, data, lifetime = unpack(ARGV)
-local before, accepted, stoppable, steps, state, holder, lease = unpack(redis.call('HMGET', task,
-  'status', 'accepted', 'stoppable', 'steps', 'state', 'holder', 'lease'))
+local before, accepted, stoppable, steps, state, holder, lease, user = unpack(redis.call('HMGET', task,
+  'status', 'accepted', 'stoppable', 'steps', 'state', 'holder', 'lease', 'user'))
 if not before then return 'gone' end
 if final[before] then return 'ended' end
 if accepted ~= '0' and stoppable ~= '1' then return 'started' end
 redis.call('HSET', task, 'status', status, 'data', data, 'updated', text(now))
+tell(user, id, before, status)
 redis.call('EXPIRE', task, lifetime)
 if steps == '1' and (accepted ~= '0' or state) then
   clean_from(task, open, id, math.max(now, tonumber(lease)))
@@ -298,7 +309,10 @@ if holder == '' and confirmed == '0' then
   return 'unconfirmed'
 end
 if tonumber(accepted) >= attempts then
-  if cleaning ~= '1' then redis.call('HSET', task, 'status', refused, 'data', failing or failed, 'updated', text(now)) end
+  if cleaning ~= '1' then
+    redis.call('HSET', task, 'status', refused, 'data', failing or failed, 'updated', text(now))
+    tell(user, id, status, refused)
+  end
   if steps == '1' and cleaning ~= '1' then
     clean_from(task, open, id, now)
     return 'abandoned'

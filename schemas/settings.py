@@ -292,6 +292,16 @@ class Limits(Section):
     calls_waiting: int = Field(
         16, ge=0, description="Calls of one user beyond these limits that wait for their turn, in each API process, before there is a 429"
     )
+    hold_seconds: float = Field(
+        1,
+        ge=0,
+        le=60,
+        description="How long queries of tasks are held that do not say (`Prefer: wait`), until one settles; 0: not at all",
+    )
+    longest_hold_seconds: int = Field(30, ge=0, le=600, description="Longest `Prefer: wait` of such queries; what is longer is cut to it")
+    holds_per_user: int = Field(
+        50, ge=0, description="Queries of one user that each API process holds together; one more is answered at once, with what is known"
+    )
     form_bytes: int = Field(1048576, ge=1024, description="Largest body of a request that carries no file, in bytes; a larger one is 413")
     open_tasks_per_user: int = Field(1000, ge=1, description="Tasks of one user that may be open; a call that would make one more is 429")
     tasks_at_once: int = Field(16, ge=1, description="Tasks of one user that one worker process has under way; the others wait")

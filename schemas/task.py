@@ -34,6 +34,11 @@ class Status(StrEnum):
         """Whether no step can follow."""
         return self in _FINAL
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is nothing for its owner to do but to wait: it is neither final nor the form of an upload there."""
+        return self not in _SETTLED
+
 
 _DESCRIPTIONS = {
     Status.QUEUED: "Queued",
@@ -60,7 +65,10 @@ _FINAL = {
     Status.ERROR,
 }
 
+_SETTLED = {*_FINAL, Status.FORM_READY}
+
 FINAL_CODES = tuple(sorted(_FINAL))
+SETTLED_CODES = tuple(sorted(_SETTLED))
 
 
 class Task(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from schemas.fields import Absent, Count, Text, because, harmless, saying
 from schemas.operation import Course, Operation, operation
+from schemas.preferences import wait_seconds
 from schemas.rights import EVERY_RIGHT, Right
 from schemas.task import Status, Task
 
@@ -60,8 +61,25 @@ def _moment(text: str) -> datetime:
         raise because("is not a date and time in ISO 8601") from None
 
 
+class _Query(Operation):
+    """What is asked of tasks, and held while there is nothing new to tell of them."""
+
+    in_header = frozenset({"Prefer"})
+
+    prefer: str = Field(
+        "",
+        alias="Prefer",
+        description="`wait=N` (RFC 7240): answer as soon as one of the tasks that are asked for has ended, or the form of its upload is "
+        "there, or when N seconds are over",
+    )
+
+    def patience(self) -> int | None:
+        """How many seconds the client would wait for tasks to settle, if it says."""
+        return wait_seconds(self.prefer)
+
+
 @operation("GET /tasks", dict[str, TaskShown], envelope="tasks", **_LOCAL)
-class Tasks(Operation):
+class Tasks(_Query):
     """List the caller's tasks, newest first."""
 
     tasks: Text | None = Field(None, description="Comma-separated task ids; unknown ones are left out")
@@ -105,7 +123,7 @@ class Tasks(Operation):
 
 
 @operation("GET /tasks/{taskid}", TaskAlone, envelope="task", **_LOCAL)
-class OneTask(Operation):
+class OneTask(_Query):
     """Show a task of the caller."""
 
     task_id: str = Field(alias="taskid", description="Task id")

@@ -21,7 +21,7 @@ SYSTEM = System(name="here", host="localhost", host_keys=("ssh-ed25519 AAAA",))
 class Performed:
     """A gateway that performs at once, on this machine."""
 
-    tasks = None
+    tasks = subscription = None
 
     def call(self, op: Operation, caller: Caller, _: str, *, task_id: str) -> Any:
         scene = Scene(task_id, caller.user, SYSTEM, Limits(), Blobs(Redis()))

@@ -111,6 +111,7 @@ def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settin
                 "reservations_timeout": 2,
                 "calls_per_second": 0,
                 "calls_at_once": 0,
+                "hold_seconds": 0,
             },
         }
     )

@@ -110,7 +110,7 @@ def test_an_origin_that_is_named_may_ask_and_no_other(make: Make) -> None:
     told = preflight(api, "https://portal")
     assert told["Access-Control-Allow-Origin"] == "https://portal"
     assert told["Access-Control-Allow-Methods"] == "GET, POST, PUT, DELETE"
-    assert told["Access-Control-Allow-Headers"] == "Accept, X-Machine-Name, X-Task-Id, Authorization, Content-Type"
+    assert told["Access-Control-Allow-Headers"] == "Accept, X-Machine-Name, X-Task-Id, Authorization, Content-Type, Prefer"
     assert told["Access-Control-Max-Age"] == "3600"
     assert api.get("/tasks", headers={"Origin": "https://portal"}).headers["Access-Control-Allow-Origin"] == "https://portal"
     assert "Access-Control-Allow-Origin" not in preflight(api, "https://portal.evil")

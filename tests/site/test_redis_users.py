@@ -75,6 +75,8 @@ FORBIDDEN: dict[str, tuple[tuple[str, ...], Callable[[Redis], object]]] = {
     "change what probes found": (("api", "delegation", "beat", "flower", "probe"), lambda r: r.hset("health:beat.ProbeSystem", "x", "{}")),
     "hear answers": (("delegation", "beat", "flower", "probe"), lambda r: _subscribed(r, "replies:x")),
     "answer": (("api", "beat", "flower", "probe"), lambda r: r.publish("replies:x", "{}")),
+    "hear that a task has ended": (("worker", "delegation", "beat", "flower", "probe"), lambda r: _subscribed(r, "settled:x")),
+    "say that a task has ended": (("delegation", "beat", "flower", "probe"), lambda r: r.publish("settled:x", "x")),
     "forget how often somebody called": (("worker", "delegation", "beat", "flower", "probe"), lambda r: r.delete("limits:rate:x")),
     "forget that a petition was made": (("api", "worker", "beat", "flower", "probe"), lambda r: r.set("once:petition:x", "1")),
     "command workers": (("api", "worker", "delegation", "beat", "flower"), lambda r: r.publish("/0.celery.pidbox", "{}")),
@@ -109,7 +111,8 @@ def test_who_must_not_cannot(login: Login, what: str) -> None:
 def test_what_is_forbidden_is_possible(site: Site) -> None:
     """The attempts are made in words that Redis understands: its administrator may do those that do no harm."""
     redis = site.redis()
-    for what in ("read the delegation's queue", "read a task", "hear answers", "list keys", "scan keys", "see users", "see clients"):
+    harmless = ("read the delegation's queue", "read a task", "hear answers", "hear that a task has ended", "list keys", "scan keys")
+    for what in (*harmless, "see users", "see clients"):
         FORBIDDEN[what][1](redis)
 
 
@@ -120,6 +123,7 @@ def test_a_user_may_work_with_its_own_keys(login: Login) -> None:
         client = login(user)
         client.hset(key, "0", "x")
         client.unlink(key)
+        client.publish(f"settled:{key}", "x")
     assert login("probe").ping()
     assert login("flower").llen("delegation") >= 0
     assert login("probe").exists("redbeat::lock")
