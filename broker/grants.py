@@ -44,15 +44,15 @@ class GrantSigner:
 
     def grant(self, op: Operation, *, task_id: str, user: str, system: str, token: str, seconds: float, request: str = "") -> str:
         """A grant for one call, good for `seconds` from now, as a JWT."""
-        accepted = int(time.time())
+        now = time.time()
         statement = Grant(
             task_id=task_id,
             user=user,
             system=system,
             operation=op.task(),
             parameters=digest(op.parameters()),
-            accepted=accepted,
-            expires=accepted + int(seconds) + 1,
+            accepted=int(now),
+            expires=now + seconds,
             seal=b64encode(SealedBox(PublicKey(self._seal().public_bytes_raw())).encrypt(token.encode())).decode(),
             request=request,
         )

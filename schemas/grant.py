@@ -17,7 +17,7 @@ class Grant(BaseModel):
     operation: str
     parameters: str
     accepted: int
-    expires: int
+    expires: float
     seal: str
     request: str = ""
 

@@ -2,7 +2,9 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from celery import Celery
 from celery.signals import worker_shutdown
@@ -42,7 +44,7 @@ from workers.performing import OpenHost, Store, Workshop, serve
 from workers.petitions import Petitioner
 from workers.probes import OpenProbe, Prober
 from workers.shares import Shares
-from workers.ssh import Entered, SSHPool
+from workers.ssh import Entered, SSHHost, SSHPool
 from workers.staging import STAGINGS
 from workers.stopping import Stop
 
@@ -90,7 +92,9 @@ class Entrances:
 
     def of_user(self, system: System, grant: Grant, text: str, stop: Stop, entered: Entered) -> Host:
         """The system entered as the user of a grant, of which `text` is the wire form; `entered` takes its certificates."""
-        return self._host(system, grant.user, lambda key, command="": self._petitioner.certify(key, text, command), stop, entered)
+        until = time.monotonic() + grant.expires - time.time()
+        host = self._host(system, grant.user, lambda key, command="": self._petitioner.certify(key, text, command), stop, entered)
+        return replace(host, until=until)
 
     def of_probe(self, system: System) -> Host:
         """The system entered as its `probe_user`."""
@@ -99,7 +103,7 @@ class Entrances:
 
     def _host(
         self, system: System, user: str, certify: Callable[..., str], stop: Stop | None = None, entered: Entered | None = None
-    ) -> Host:
+    ) -> SSHHost | ForcedHost:
         """The system as its settings say to enter it; `certify` is given a public key and, if they say so, a command."""
         if system.forced_command:
             return ForcedHost(self._pool, system, user, certify, stop or Stop(), set() if entered is None else entered)

@@ -25,6 +25,8 @@ _DIGESTS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.c
 _RSA: Final = ("rsa-sha2-512", "rsa-sha2-256")
 _BUSY: Final = "Error reading SSH protocol banner"
 _OPEN_ATTEMPTS: Final = 6
+_AHEAD: Final = 64 * 1024
+_KILLED: Final = (0, 1)  # of pkill: there was something, there was nothing
 # The kernel asks a silent peer after 15 s and gives it up after 30; unacknowledged data is given up after 20.
 _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -37,17 +39,25 @@ _SOCKET_OPTIONS: Final = (
 
 
 class PromptSocket(socket.socket):
-    """A socket that acknowledges what it receives at once.
+    """A socket that reads ahead, for one reader, and acknowledges at once what it receives while it is `prompt`.
 
     The kernel falls back to delayed acknowledgement by itself, so it is asked again each time; it costs the first command
-    of a connection 40 ms otherwise.
+    of a connection 40 ms otherwise, as sshd waits for acknowledgements until the first session has begun.
     """
 
-    def recv(self, *arguments: int) -> bytes:
-        """What `socket.recv` returns."""
-        received = super().recv(*arguments)
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return received
+    prompt = True
+    _ahead = b""
+    _at = 0
+
+    def recv(self, count: int, flags: int = 0) -> bytes:
+        """Up to so many bytes, as `socket.recv` returns them."""
+        if self._at == len(self._ahead):
+            self._ahead, self._at = super().recv(max(count, _AHEAD), flags), 0
+            if self.prompt:
+                self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        piece = self._ahead[self._at : self._at + count]
+        self._at += len(piece)
+        return piece
 
 
 class NoSessionError(Exception):
@@ -57,7 +67,7 @@ class NoSessionError(Exception):
 class Connection:
     """An SSH connection that a user has entered through, with that certificate."""
 
-    def __init__(self, transport: paramiko.Transport, sock: socket.socket, certificate: Certificate | None) -> None:
+    def __init__(self, transport: paramiko.Transport, sock: PromptSocket, certificate: Certificate | None) -> None:
         self.certificate = certificate
         self._transport = transport
         self._socket = sock
@@ -66,11 +76,14 @@ class Connection:
         """Whether the connection still stands, as far as known."""
         return self._transport.is_active()
 
-    def shell(self, deadline: float) -> Shell:
-        """A new warm shell. Raises NoSessionError, NotStartedError, or MachineNotAvailable when no shell answers in it."""
+    def shell(self, deadline: float, *, seconds: float) -> Shell:
+        """A new warm shell; what runs in it ends by itself so many seconds after the connection has gone.
+
+        Raises NoSessionError, NotStartedError, or MachineNotAvailable when no shell answers in it.
+        """
         session = self._session(deadline)
         try:
-            return Shell(session, deadline)
+            shell = Shell(session, deadline, seconds=seconds)
         except LostError as error:
             end(session)
             raise NotStartedError("no shell started") from error
@@ -80,6 +93,8 @@ class Connection:
         except BaseException:
             end(session)
             raise
+        self._socket.prompt = False
+        return shell
 
     def run_with_input(self, line: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
         """Run a command line that reads `source`, in a session of its own. Raises what `shells.run_with_input` does, and NoSessionError."""
@@ -97,15 +112,16 @@ class Connection:
         finally:
             end(session)
 
-    def kill(self, shell: Shell, deadline: float) -> None:
-        """End a shell with all that runs in it. Where there is no room for a session more, that is left to its own time limit."""
+    def kill(self, shell: Shell, deadline: float) -> bool:
+        """End a shell with all that runs in it, and say whether that is done; if not, it is left to end by itself."""
         try:
             session = self._session(deadline)
             with closed_at(deadline, session):
                 session.exec_command(shlex.join(killing(shell.number)))
-                session.recv_exit_status()
+                return session.recv_exit_status() in _KILLED
         except (NoSessionError, NotStartedError, paramiko.SSHException, OSError, EOFError) as error:
             logger.warning("a command that was to stop could not be killed: %s", error)
+            return False
         finally:
             shell.close()
 

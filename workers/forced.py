@@ -4,6 +4,7 @@ The system runs what the certificate says (`deploy/firecrest_command.py`), whate
 """
 
 import json
+import math
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from schemas.errors import CommandFailed, MachineNotAvailable
+from schemas.errors import CommandFailed, MachineNotAvailable, TimedOut
 from schemas.settings import System
 from workers.certificates import UserKey
 from workers.command_lists import programs
@@ -61,6 +62,7 @@ class ForcedHost:
     certify: CertifyCommand
     stop: Stop = field(default_factory=Stop)
     entered: Entered = field(default_factory=set)
+    until: float = math.inf
 
     def run(self, command: Command[T]) -> T:
         """Run the command on the system, once more if the connection broke and that does no harm.
@@ -75,13 +77,15 @@ class ForcedHost:
 
     def _try(self, command: Command[T]) -> Finished:
         self.stop.check()
+        if time.monotonic() >= self.until:
+            raise TimedOut("Command has finished with timeout signal")
         if command.sink:
             command.sink.begin()
         slot = self.owner.pool.take(
             (self.system.name, self.user),
             sessions=1,
             connections=self.system.connections_per_user * self.system.sessions_per_connection,
-            deadline=time.monotonic() + self.owner.limits.patience,
+            deadline=min(time.monotonic() + self.owner.limits.patience, self.until),
             fresh=True,
         )
         try:

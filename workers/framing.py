@@ -28,13 +28,14 @@ def new_token() -> str:
     return f"_{secrets.token_hex(16)}"
 
 
-def script(line: str, token: str) -> bytes:
+def script(line: str, token: str, *, apart: bool = True) -> bytes:
     """What a shell is fed to run the line and frame its output; of a text cut short it runs nothing.
 
     The brace that opens first closes last: the shell runs nothing before it has read it. The line runs in a subshell, so
-    that `cd`, `exit` or an assignment does not outlive it, and dash and bash replace that subshell by the command.
+    that `cd`, `exit` or an assignment does not outlive it; a line that is one program with its words needs none (not `apart`).
     """
-    return f"{{ ( {line} ) </dev/null; echo {token} $?; echo {token} >&2; }}\n".encode(errors="surrogateescape")
+    line = f"( {line} )" if apart else line
+    return f"{{ {line} </dev/null; echo {token} $?; echo {token} >&2; }}\n".encode(errors="surrogateescape")
 
 
 def script_with_input(line: str, token: str, stdin: bytes) -> bytes:
@@ -123,6 +124,7 @@ class Frame:
         self._stdout = _Stream(token.encode(), _STATUS, noisy=noisy, sink=sink)
         self._stderr = _Stream(token.encode(), _NOTHING, noisy=noisy)
         self._most = most
+        self.handing_on = sink is not None
 
     def feed(self, stdout: bytes = b"", stderr: bytes = b"") -> Finished | None:
         """The finished command once both streams have ended, None before.

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Final, Generic, Protocol, TypeVar
 
@@ -20,6 +20,11 @@ from workers.streams import Feeding, Kept, Sink, Source
 T = TypeVar("T")
 
 LOCALE = "C.UTF-8"
+# As far as they are builtins of any shell, they change nothing there.
+_PROGRAMS: Final = frozenset(
+    {"chmod", "chown", "cp", "env", "file", "head", "id", "ln", "ls", "mkdir", "mv", "rm", "scontrol", "sh"}
+    | {"sha256sum", "stat", "tail", "tar", "true"}
+)
 _CHUNK: Final = 64 * 1024
 
 
@@ -36,10 +41,9 @@ class Finished:
 class Command(Generic[T]):
     """A command line together with the reading of its output.
 
-    `seconds` is how long it may run on the system, enforced there by `timeout` (None: until it ends by itself; whoever
-    waits for it still gives up after the host's own patience). `stdin` is what it reads. `sink` takes what it prints,
-    and `parse` is then given nothing. `repeatable` says that running it twice does no harm. `fails` tells what exit
-    status and message mean.
+    `seconds` is how long it may run on the system (None: as long as whoever waits for it has patience). `stdin` is what it
+    reads. `sink` takes what it prints, and `parse` is then given nothing. `repeatable` says that running it twice does no harm.
+    `fails` tells what exit status and message mean.
     """
 
     argv: tuple[str, ...]
@@ -63,12 +67,18 @@ class Command(Generic[T]):
             raise InvalidParameter("A parameter holds a character that no command line can carry")
         return self.argv if self.seconds is None else ("timeout", f"{self.seconds:g}", *self.argv)
 
-    def line(self) -> str:
-        """The command line as a POSIX shell reads it: the one place where words are quoted.
+    def line(self, *, limited: bool = True) -> str:
+        """The command line as a POSIX shell reads it, where `limited` under `timeout`: the one place where words are quoted.
 
         Raises InvalidParameter for a character that no command line can carry.
         """
-        return f"LC_ALL={LOCALE} {shlex.join(self.words())}"
+        words = self.words() if limited else replace(self, seconds=None).words()
+        return f"LC_ALL={LOCALE} {shlex.join(words)}"
+
+    @property
+    def program(self) -> bool:
+        """Whether it is one of the programs that most commands are, and thus nothing that a shell would do itself."""
+        return self.argv[0] in _PROGRAMS
 
     def read(self, finished: Finished) -> T:
         """The meaning of what the command printed.

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from pydantic import TypeAdapter
 
 from schemas.errors import CommandFailed
 from schemas.fields import whole_number
@@ -10,6 +12,7 @@ from schemas.utilities import File, Ls
 from workers.host import Command, Host
 from workers.performing import Scene, performs
 
+_FILES: Final = TypeAdapter(list[File])
 Entries = TypeVar("Entries", list[File], list[str], list[File] | list[str])
 
 _LS = ("ls", "-1", "--quoting-style=c", "--time-style=+%Y-%m-%dT%H:%M:%S")
@@ -43,7 +46,7 @@ _NEITHER = re.compile(r"(?:total \d+)?")
 
 def listing(stdout: bytes) -> list[File]:
     """Read `ls -l --quoting-style=c`; with -R, names are relative to the first directory. Raises CommandFailed."""
-    entries: list[File] = []
+    entries: list[dict[str, str]] = []
     root: str | None = None
     prefix = ""
     for row in rows(stdout):
@@ -52,15 +55,15 @@ def listing(stdout: bytes) -> list[File]:
             root = folder if root is None else root
             prefix = "" if folder == root else folder.removeprefix(root.rstrip("/")).lstrip("/") + "/"
         elif match := _ENTRY.fullmatch(row):
-            entries.append(_file(match, prefix))
+            entries.append(_entry(match, prefix))
         elif not _NEITHER.fullmatch(row):
             raise CommandFailed(f"The system lists what cannot be read: {row}")
-    return entries
+    return _FILES.validate_python(entries)
 
 
-def _file(match: re.Match[str], prefix: str) -> File:
+def _entry(match: re.Match[str], prefix: str) -> dict[str, str]:
     found = match.groupdict(default="")
-    return File(**{**found, "name": prefix + unquoted(found["name"]), "link_target": unquoted(found["link_target"])})
+    return {**found, "name": prefix + unquoted(found["name"]), "link_target": unquoted(found["link_target"])}
 
 
 def rows(stdout: bytes) -> list[str]:
@@ -79,6 +82,8 @@ def unquoted(quoted: str) -> str:
         code = match[1]
         return bytes([int(code, 8)]) if code.isdigit() else _LETTERS.get(code, code)
 
+    if "\\" not in quoted:
+        return quoted[1:-1]
     return _ESCAPE.sub(plain, quoted[1:-1].encode()).decode(errors="replace")
 
 

@@ -14,6 +14,8 @@ from typing import Final, Generic, Protocol, TypeVar
 from schemas.errors import FirecrestError, MachineNotAvailable, TimedOut, TooManyRequests
 
 MAX_AGE: Final = 900.0
+# The part of a connection's life after which it is to be succeeded by another.
+_AGING: Final = 0.75
 
 
 class Closable(Protocol):
@@ -56,7 +58,7 @@ class Member(Generic[C, S]):
     """A connection as the pool keeps account of it; `connection` is None until whoever got a slot on it has opened it.
 
     `taken` sessions are in use, `idle` ones wait warm, `lost` ones may still be occupied at the server by commands that
-    were given up. `proven` is when a command has last ended on it.
+    were given up. `proven` is when a command has last ended on it. `retired`: it has a successor.
     """
 
     entrance: Entrance[C, S]
@@ -67,6 +69,7 @@ class Member(Generic[C, S]):
     taken: int = 0
     lost: int = 0
     proven: float = float("-inf")
+    retired: bool = False
     gone: bool = False
     failure: FirecrestError | None = None
     opening: threading.Lock = field(default_factory=threading.Lock)
@@ -155,6 +158,30 @@ class Pool(Generic[C, S]):
             else:
                 member.connection = connection
             return not member.gone
+
+    def aging(self, member: Member[C, S]) -> bool:
+        """Whether a connection that stands has come so near its end that another should take its place."""
+        return member.connection is not None and not member.retired and time.monotonic() - member.born > _AGING * self._bounds.max_age
+
+    def succeed(self, member: Member[C, S]) -> Slot[C, S] | None:
+        """A slot on a new connection, one more than the entrance may have, which is to take the place of an aging one.
+
+        None if it is not aging, or there is no room.
+        """
+        with self._account() as rubbish:
+            if not self.aging(member) or member.gone or self._stopped.is_set() or not self._make_room(rubbish, sparing=member):
+                return None
+            heir = self._found(member.entrance)
+            heir.taken += 1
+            return Slot(heir, None)
+
+    def retire(self, member: Member[C, S]) -> None:
+        """Give a connection to nobody any more; it is closed when nobody uses it."""
+        with self._account() as rubbish:
+            member.retired = True
+            if not member.taken:
+                self._remove(member, rubbish)
+            self._serve(rubbish)
 
     def reap(self) -> None:
         """Close what has been idle too long, is too old, or broke."""
@@ -253,15 +280,19 @@ class Pool(Generic[C, S]):
         current = [member for member in entrance.members if not self._aged(member)]
         place, session = self._place(current, rubbish, fresh=fresh)
         if place is None and len(current) < entrance.connections and self._make_room(rubbish):
-            now = time.monotonic()
-            place = Member(entrance, born=now, used=now)
-            self._members.append(place)
-            entrance.members.append(place)
-            self._entrances[entrance.key] = entrance
+            place = self._found(entrance)
         if place is None:
             return None
         place.taken += 1
         return Slot(place, session)
+
+    def _found(self, entrance: Entrance[C, S]) -> Member[C, S]:
+        now = time.monotonic()
+        member = Member(entrance, born=now, used=now)
+        self._members.append(member)
+        entrance.members.append(member)
+        self._entrances[entrance.key] = entrance
+        return member
 
     def _place(self, members: list[Member[C, S]], rubbish: list[Closable], *, fresh: bool) -> tuple[Member[C, S] | None, S | None]:
         if not fresh:
@@ -278,10 +309,10 @@ class Pool(Generic[C, S]):
                 rubbish.append(place.idle.pop(0))
         return place, None
 
-    def _make_room(self, rubbish: list[Closable]) -> bool:
+    def _make_room(self, rubbish: list[Closable], sparing: Member[C, S] | None = None) -> bool:
         if len(self._members) < self._bounds.connections:
             return True
-        if idle := [member for member in self._members if not member.taken]:
+        if idle := [member for member in self._members if not member.taken and member is not sparing]:
             self._remove(min(idle, key=lambda member: member.used), rubbish)
         return bool(idle)
 
@@ -298,7 +329,7 @@ class Pool(Generic[C, S]):
         member.idle = []
 
     def _aged(self, member: Member[C, S]) -> bool:
-        return time.monotonic() - member.born > self._bounds.max_age
+        return member.retired or time.monotonic() - member.born > self._bounds.max_age
 
     def _watch(self) -> None:
         if self._reaper is None and not self._stopped.is_set():

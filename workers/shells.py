@@ -19,11 +19,18 @@ from workers.streams import Feeding, Sink, Source
 SMALL_INPUT: Final = 32 * 1024
 
 _CHUNK: Final = 1 << 20
+_SEVERAL: Final = 8
 _PIECE: Final = 32_000  # goes into one packet
 _SHELL: Final = "exec /bin/sh"
 # What the wrapper of forced-command sites is sent in place of a command line; it takes nothing else.
 CARRIER: Final = "firecrest"
 _STATUS_SECONDS: Final = 1.0
+# Stands beside a shell until its sshd has gone. What still runs in the shell then, as its worker may have died, is ended when
+# its time must be over.
+_WATCH: Final = """\
+(tail -s 5 --pid="$PPID" -f /dev/null; sleep {seconds:.0f}; pkill -TERM -s $$) </dev/null >/dev/null 2>&1 &
+trap "pkill -TERM -P $!; kill $!" EXIT
+"""
 
 
 class NotStartedError(Exception):
@@ -37,9 +44,10 @@ class LostError(Exception):
 class Shell:
     """A session with an `sh` in it that waits for commands; `number` is the system's own for the session."""
 
-    def __init__(self, session: paramiko.Channel, deadline: float) -> None:
+    def __init__(self, session: paramiko.Channel, deadline: float, *, seconds: float) -> None:
         """Start the `sh` and wait until it answers, dropping whatever the login prints first.
 
+        What runs there is ended by itself so many seconds after the connection has gone.
         Raises NotStartedError, LostError, TimedOut or CommandFailed.
         """
         self._session = session
@@ -47,7 +55,7 @@ class Shell:
         with closed_at(deadline, session):
             _request(session, _SHELL)
         token = new_token()
-        _send(session, noisy_script("echo $$", token), deadline)
+        _send(session, _WATCH.format(seconds=seconds).encode() + noisy_script("echo $$", token), deadline)
         self.number = _number(self._outputs.read(Frame(token, noisy=True), deadline).stdout)
 
     def usable(self) -> bool:
@@ -56,20 +64,21 @@ class Shell:
         silent = not (session.recv_ready() or session.recv_stderr_ready())
         return silent and not (session.closed or session.eof_received)
 
-    def run(self, line: str, deadline: float, stdin: bytes = b"", sink: Sink | None = None) -> Finished:
+    def run(self, line: str, deadline: float, stdin: bytes = b"", sink: Sink | None = None, *, apart: bool = True) -> Finished:
         """Run a command line, which reads `stdin`: at most SMALL_INPUT bytes. After any error the shell must be closed.
 
+        `apart` is whether the shell must be kept from what the line does.
         Raises NotStartedError, LostError, TimedOut, or CommandFailed for an output too big.
         """
         if not self.usable():
             raise NotStartedError("the shell was gone or had spoken unasked")
         token = new_token()
-        text = script_with_input(line, token, stdin) if stdin else script(line, token)
+        text = script_with_input(line, token, stdin) if stdin else script(line, token, apart=apart)
         _send(self._session, text, deadline)
         return self._outputs.read(Frame(token, sink=sink), deadline)
 
     def close(self) -> None:
-        """End the session; a command still running there is left to its own time limit."""
+        """End the session; a command still running there is left to itself."""
         end(self._session)
 
 
@@ -121,7 +130,7 @@ def _run_framed(session: paramiko.Channel, request: str, token: str, *, source: 
 
 
 class _Bell(threading.Event):
-    """Rings when either stream has something new; emptying one stream does not silence it for the other."""
+    """Rings when something has come; emptying one stream does not silence it for the other."""
 
     def clear(self) -> None:
         pass
@@ -130,16 +139,40 @@ class _Bell(threading.Event):
         super().clear()
 
 
+class _Muffled(threading.Event):
+    """Rings a bell only when several things have come, unless it is `eager`."""
+
+    def __init__(self, bell: _Bell) -> None:
+        super().__init__()
+        self._bell = bell
+        self._rung = 0
+        self.eager = True
+
+    def set(self) -> None:
+        self._rung += 1
+        if self.eager or self._rung >= _SEVERAL:
+            self._rung = 0
+            self._bell.set()
+
+    def clear(self) -> None:
+        pass
+
+
 class _Outputs:
-    """Both output streams of a session, drained together because they share one flow control window."""
+    """Both output streams of a session, drained together because they share one flow control window.
+
+    The end of stderr comes last as a rule, so that nobody is woken before it for an output that is not to be handed on at once.
+    """
 
     def __init__(self, session: paramiko.Channel) -> None:
         self._session = session
         self._bell = _Bell()
-        session.in_buffer.set_event(self._bell)
+        self._muffled = _Muffled(self._bell)
+        session.in_buffer.set_event(self._muffled)
         session.in_stderr_buffer.set_event(self._bell)
 
     def read(self, frame: Frame, deadline: float) -> Finished:
+        self._muffled.eager = frame.handing_on
         try:
             return self._read(frame, deadline)
         except UnframedError:
@@ -158,6 +191,7 @@ class _Outputs:
                 finished = frame.feed(stdout, stderr)
                 if finished:
                     return finished
+                self._muffled.eager |= bool(stderr)
                 if time.monotonic() >= deadline:
                     raise _late()
             elif ended:

@@ -1,10 +1,11 @@
 """Hosts over SSH: warm shells on pooled connections, entered with short-lived certificates."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -13,22 +14,20 @@ import paramiko
 
 from schemas.errors import AccessDenied, FirecrestError, MachineNotAvailable, TimedOut
 from schemas.settings import Limits, System
-from workers.certificates import Certificate, UserKey, expiry
+from workers.certificates import Certificate
 from workers.connections import Connection, NoSessionError, connect
 from workers.host import Command, Finished
 from workers.pool import Bounds, Member, Pool, Slot
+from workers.renewals import Certificates, Certify, Renewals
 from workers.shells import SMALL_INPUT, LostError, NotStartedError, Shell
 from workers.stopping import Stop
 
 T = TypeVar("T")
 
-Certify = Callable[[str], str]
 Entered = set[Certificate]
 
-# How much later than the system's own `timeout` a command is given up here.
+# How much later than the system's own `timeout` a command is given up here, where it runs under one.
 GRACE: Final = 3.0
-# A certificate is not used in its last seconds: clocks differ, and the way to the system takes time.
-CERTIFICATE_MARGIN: Final = 30.0
 # How long it may take to end a command that was told to stop.
 KILL_SECONDS: Final = 3.0
 # So long a command that ended well is proof that the user is let in.
@@ -49,31 +48,6 @@ class _RefusedError(Exception):
         self.failure = failure
 
 
-class Certificates:
-    """The certificates at hand, one per system and user, all for one key."""
-
-    def __init__(self) -> None:
-        self._key = UserKey()
-        self._lines: dict[tuple[str, str], tuple[str, float]] = {}
-
-    def at_hand(self, entrance: tuple[str, str]) -> paramiko.PKey | None:
-        """The key with a certificate that is still good, if there is one."""
-        line, end = self._lines.get(entrance, ("", 0.0))
-        return self._key.paramiko(line) if time.time() < end else None
-
-    def obtain(self, entrance: tuple[str, str], certify: Certify) -> paramiko.PKey:
-        """The key with a new certificate. Raises what `certify` raises."""
-        line = certify(self._key.public_line())
-        now = time.time()
-        current = {known: entry for known, entry in self._lines.copy().items() if now < entry[1]}
-        self._lines = {**current, entrance: (line, expiry(line) - CERTIFICATE_MARGIN)}
-        return self._key.paramiko(line)
-
-    def forget(self, entrance: tuple[str, str]) -> None:
-        """Drop a certificate that was refused."""
-        self._lines.pop(entrance, None)
-
-
 class SSHPool:
     """All SSH connections of one worker process; every method may be called from any thread."""
 
@@ -82,15 +56,12 @@ class SSHPool:
         logging.getLogger("paramiko").setLevel(logging.CRITICAL)
         self.limits = limits
         self.certificates = Certificates()
+        self.renewals = Renewals()
         self.pool = Pool[Connection, Shell](Bounds(limits.connections, limits.waiting_per_user, limits.idle_seconds))
-        self._doors: dict[str, threading.BoundedSemaphore] = {}
+        self._doors: dict[tuple[str, int], threading.BoundedSemaphore] = {}
 
     def host(self, system: System, user: str, certify: Certify, stop: Stop | None = None, entered: Entered | None = None) -> "SSHHost":
-        """The system entered as that user, until `stop` says so.
-
-        `certify` is asked when a connection must be opened and no certificate is at hand. To `entered` is added the certificate
-        of each connection that a command is run on.
-        """
+        """The system entered as that user."""
         return SSHHost(self, system, user, certify, stop or Stop(), set() if entered is None else entered)
 
     def close(self) -> None:
@@ -100,7 +71,7 @@ class SSHPool:
     @contextmanager
     def door(self, system: System, deadline: float) -> Iterator[None]:
         """The right to log into a system: few do so at the same time. Raises MachineNotAvailable at the deadline."""
-        door = self._doors.setdefault(system.name, threading.BoundedSemaphore(CONNECTS_AT_ONCE))
+        door = self._doors.setdefault((system.host, system.port), threading.BoundedSemaphore(CONNECTS_AT_ONCE))
         if not door.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise MachineNotAvailable("Machine is not available")
         try:
@@ -111,7 +82,12 @@ class SSHPool:
 
 @dataclass(frozen=True)
 class SSHHost:
-    """A system entered as one user."""
+    """A system entered as one user, until `stop` says so.
+
+    `certify` is asked when a connection must be opened and no certificate is at hand, and, in a thread beside a command, when one
+    is about to end. To `entered` is added the certificate of each connection that a command is run on. Nothing is begun after
+    `until`, by `time.monotonic`.
+    """
 
     owner: SSHPool
     system: System
@@ -119,6 +95,7 @@ class SSHHost:
     certify: Certify
     stop: Stop = field(default_factory=Stop)
     entered: Entered = field(default_factory=set)
+    until: float = math.inf
 
     def run(self, command: Command[T]) -> T:
         """Run the command on the system, once more if the connection broke and that does no harm.
@@ -126,15 +103,15 @@ class SSHHost:
         Raises what `Command.read`, source and sink raise, TimedOut, MachineNotAvailable, AccessDenied, TooManyRequests,
         CommandFailed or Stopped.
         """
-        line = command.line()
-        return command.read(twice_at_most(command, lambda: self._try(command, line)))
+        command.words()  # may raise, before anything is taken
+        return command.read(twice_at_most(command, lambda: self._try(command)))
 
     def proven(self) -> bool:
         """Whether a command of the user has just ended well, on a connection that still stands."""
         return self.owner.pool.proven(self._entrance, seconds=PROOF_SECONDS)
 
-    def _try(self, command: Command[T], line: str) -> Finished:
-        deadline = time.monotonic() + self.owner.limits.patience
+    def _try(self, command: Command[T]) -> Finished:
+        deadline = min(time.monotonic() + self.owner.limits.patience, self.until)
         source = command.source()
         big = source.size > SMALL_INPUT
         stdin = b"" if big else source.whole()
@@ -142,12 +119,12 @@ class SSHHost:
             command.sink.begin()
         while True:
             self.stop.check()
+            if time.monotonic() >= deadline:
+                raise TimedOut("Command has finished with timeout signal")
             slot = self._slot(deadline, fresh=big)
-            try:
-                return self._run_with_input(slot, command, line) if big else self._run(slot, command, line, stdin)
-            except (_VacatedError, NoSessionError):
-                if time.monotonic() >= deadline:
-                    raise TimedOut("Command has finished with timeout signal") from None
+            self._renew_beside(slot.member)
+            with suppress(_VacatedError, NoSessionError):
+                return self._run_with_input(slot, command) if big else self._run(slot, command, stdin)
 
     def _slot(self, deadline: float, *, fresh: bool) -> Slot[Connection, Shell]:
         return self.owner.pool.take(
@@ -158,39 +135,66 @@ class SSHHost:
             fresh=fresh,
         )
 
-    def _run(self, slot: Slot[Connection, Shell], command: Command[T], line: str, stdin: bytes) -> Finished:
-        shell = slot.session
+    def _run(self, slot: Slot[Connection, Shell], command: Command[T], stdin: bytes) -> Finished:
+        shell, line = slot.session, command.line(limited=False)
         try:
             shell = shell or self._shell(slot)
             self._note(slot.member.connection)
             with self.stop.ends(partial(_kill, slot.member.connection, shell)):
-                finished = shell.run(line, self._end(command), stdin, command.sink)
+                finished = shell.run(line, self._end(command), stdin, command.sink, apart=not command.program)
         except BaseException as error:
+            if shell and _may_run_on(error):
+                threading.Thread(target=self._clear, args=(slot, shell), name="clearing", daemon=True).start()
+                raise
             if shell:
                 shell.close()
-            self.owner.pool.drop(slot, lost=_occupies(error, opened=shell is not None))
+            self.owner.pool.drop(slot, lost=isinstance(error, NoSessionError))
             raise
         self.owner.pool.keep(slot, shell)
         return finished
 
-    def _run_with_input(self, slot: Slot[Connection, Shell], command: Command[T], line: str) -> Finished:
+    def _clear(self, slot: Slot[Connection, Shell], shell: Shell) -> None:
+        """End what may still run in a shell, and only then give its slot back."""
+        ended = _kill(slot.member.connection, shell)
+        self.owner.pool.drop(slot, lost=not ended)
+
+    def _run_with_input(self, slot: Slot[Connection, Shell], command: Command[T]) -> Finished:
         connection = None
         try:
             connection = self._connection(slot)
             self._note(connection)
-            finished = connection.run_with_input(line, command.source(), self._end(command), command.sink)
+            finished = connection.run_with_input(command.line(), command.source(), self._end(command) + GRACE, command.sink)
         except BaseException as error:
-            self.owner.pool.drop(slot, lost=_occupies(error, opened=connection is not None))
+            self.owner.pool.drop(slot, lost=isinstance(error, NoSessionError) or (connection is not None and _may_run_on(error)))
             raise
         self.owner.pool.drop(slot)
         return finished
+
+    def _renew_beside(self, member: Member[Connection, Shell]) -> None:
+        """Have what will soon be needed ready by then: a certificate, and a connection in place of an old one."""
+        if member.connection and (self.owner.certificates.waning(self._entrance) or self.owner.pool.aging(member)):
+            self.owner.renewals.beside(self._entrance, partial(self._renew, member))
+
+    def _renew(self, member: Member[Connection, Shell]) -> None:
+        if self.owner.certificates.waning(self._entrance):
+            self.owner.certificates.obtain(self._entrance, self.certify)
+        slot = self.owner.pool.succeed(member)
+        if slot is None:
+            return
+        try:
+            shell = self._shell(slot)
+        except BaseException:
+            self.owner.pool.drop(slot)
+            raise
+        self.owner.pool.keep(slot, shell)
+        self.owner.pool.retire(member)
 
     def _note(self, connection: Connection | None) -> None:
         if connection and connection.certificate:
             self.entered.add(connection.certificate)
 
     def _shell(self, slot: Slot[Connection, Shell]) -> Shell:
-        return self._connection(slot).shell(self._soon())
+        return self._connection(slot).shell(self._soon(), seconds=self.owner.limits.command_timeout)
 
     def _connection(self, slot: Slot[Connection, Shell]) -> Connection:
         """The slot's connection, opened by whoever comes first; the others wait for it and share its fate."""
@@ -250,7 +254,7 @@ class SSHHost:
 
     def _end(self, command: Command[T]) -> float:
         seconds = self.owner.limits.command_timeout if command.seconds is None else command.seconds
-        return time.monotonic() + seconds + GRACE
+        return time.monotonic() + seconds
 
     @property
     def _entrance(self) -> tuple[str, str]:
@@ -275,13 +279,11 @@ def twice_at_most(command: Command[Any], attempt: Callable[[], Finished]) -> Fin
         raise MachineNotAvailable("Machine is not available") from error
 
 
-def _kill(connection: Connection | None, shell: Shell) -> None:
-    if connection:
-        connection.kill(shell, time.monotonic() + KILL_SECONDS)
+def _kill(connection: Connection | None, shell: Shell) -> bool:
+    """End a shell with all that runs in it, and say whether that is done."""
+    return connection is not None and connection.kill(shell, time.monotonic() + KILL_SECONDS)
 
 
-def _occupies(error: BaseException, *, opened: bool) -> bool:
-    """Whether the server may go on believing that the session is in use."""
-    if isinstance(error, NoSessionError):
-        return True
-    return opened and not isinstance(error, NotStartedError | LostError)
+def _may_run_on(error: BaseException) -> bool:
+    """Whether what a session was given may still run in it, and the server believe for long that it is in use."""
+    return not isinstance(error, NoSessionError | NotStartedError | LostError)

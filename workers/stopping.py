@@ -15,7 +15,7 @@ class Stop:
     def __init__(self, lapses: float = math.inf) -> None:
         self.lapses = lapses  # by time.monotonic()
         self._lock = threading.Lock()
-        self._ends: list[Callable[[], None]] = []
+        self._ends: list[Callable[[], object]] = []
         self._asked = False
 
     @property
@@ -37,7 +37,7 @@ class Stop:
             threading.Thread(target=end, name="stop", daemon=True).start()
 
     @contextmanager
-    def ends(self, end: Callable[[], None]) -> Iterator[None]:
+    def ends(self, end: Callable[[], object]) -> Iterator[None]:
         """Have `end` called, by another thread, when the block is to stop. Raises Stopped, however the block ended, when it was."""
         with self._lock:
             self._ends.append(end)

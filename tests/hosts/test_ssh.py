@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import paramiko
+import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -32,7 +35,7 @@ from workers.certificates import Statement, UserKey, new_serial, sign
 from workers.connections import connect
 from workers.host import Command
 from workers.shells import SMALL_INPUT
-from workers.ssh import SSHHost, SSHPool
+from workers.ssh import GRACE, SSHHost, SSHPool
 
 BIG = bytes(SMALL_INPUT + 1)
 
@@ -48,6 +51,11 @@ def raw(*argv: str, stdin: bytes = b"", seconds: float | None = None, repeatable
 def entered(pool: SSHPool, sshd: OwnSshd, **bounds: int) -> SSHHost:
     """The server, entered as its user."""
     return pool.host(sshd.system(**bounds), sshd.user, sshd.certify)
+
+
+def running(mark: str) -> list[psutil.Process]:
+    """The processes that have the mark somewhere on their command line."""
+    return [process for process in psutil.process_iter(["cmdline"]) if any(mark in word for word in process.info["cmdline"] or [])]
 
 
 def outcome(host: SSHHost, command: Command[bytes]) -> bytes | FirecrestError:
@@ -124,6 +132,35 @@ def test_three_hundred_callers_at_once_all_succeed_within_the_bounds(make_pool: 
     assert sshd.logins() <= 2
 
 
+@pytest.mark.parametrize("systems", [1, 100])
+def test_a_thousand_calls_at_once_of_one_user_or_a_hundred_are_no_error(make_pool: MakePool, sshd: OwnSshd, systems: int) -> None:
+    """To a pool, each system is a user; the server has its own bounds for logins (MaxStartups) and sessions."""
+    pool = make_pool(patience=120, connect_seconds=60, waiting_per_user=1000)
+    hosts = [pool.host(sshd.system().model_copy(update={"name": f"own{number}"}), sshd.user, sshd.certify) for number in range(systems)]
+    with ThreadPoolExecutor(1000) as callers:
+        outputs = list(callers.map(lambda number: outcome(hosts[number % systems], raw("echo", str(number))), range(1000)))
+    assert outputs == [b"%d\n" % number for number in range(1000)]
+    assert pool.pool.count()[0] <= 2 * systems
+
+
+@pytest.mark.parametrize("when", ["before", "waiting"])
+def test_what_nobody_waits_for_any_more_is_not_begun(make_pool: MakePool, sshd: OwnSshd, shared: Path, when: str) -> None:
+    host = entered(make_pool(), sshd, sessions=1, connections=1)
+    gate, begun = Gate(shared), shared / f"begun-{when}"
+    with ThreadPoolExecutor(1) as callers:
+        first = callers.submit(host.run, gate.command())
+        eventually(gate.waiting)
+        late = replace(host, until=time.monotonic() + (0.2 if when == "waiting" else 0))
+        with pytest.raises(TimedOut, match="timeout signal"):
+            late.run(raw("touch", str(begun)))
+        gate.open()
+        assert first.result() == b""
+    assert host.run(raw("echo", "ok")) == b"ok\n"
+    with pytest.raises(TimedOut):
+        late.run(raw("touch", str(begun)))
+    assert not begun.exists()
+
+
 def test_many_uploads_at_once_all_succeed(make_pool: MakePool, sshd: OwnSshd) -> None:
     host = entered(make_pool(patience=60), sshd)
     stdin = os.urandom(SMALL_INPUT + 1)
@@ -183,8 +220,8 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_caller_that_gives_up_leaves_no_shell_behind(make_pool: MakePool, shared_sshd: OwnSshd, shared: Path) -> None:
-    host = entered(make_pool(), shared_sshd)
+def test_a_caller_that_gives_up_leaves_neither_shell_nor_command_behind(make_pool: MakePool, sshd: OwnSshd, shared: Path) -> None:
+    host = entered(make_pool(), sshd)
     gate = Gate(shared)
 
     def interrupt() -> None:
@@ -196,8 +233,8 @@ def test_a_caller_that_gives_up_leaves_no_shell_behind(make_pool: MakePool, shar
     with pytest.raises(KeyboardInterrupt):
         host.run(gate.command())
     interrupter.join()
-    assert host.owner.pool.count() == (0, 0)
-    gate.open()
+    eventually(lambda: host.owner.pool.count() == (1, 0))
+    eventually(lambda: not sshd.shells() and not running(str(gate.path)))
     assert host.run(raw("echo", "ok")) == b"ok\n"
 
 
@@ -228,6 +265,47 @@ def test_a_command_that_does_not_end_is_given_up_here_too(make_pool: MakePool, s
         host.run(raw("sleep", "60"))
     assert time.monotonic() - started < 8
     assert host.run(raw("echo", "ok")) == b"ok\n"
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "sleep 60 & wait", "(sleep 60)", "yes", "yes | cat >/dev/null"])
+def test_nothing_is_left_of_a_command_that_takes_too_long(make_pool: MakePool, sshd: OwnSshd, script: str) -> None:
+    host = entered(make_pool(), sshd)
+    host.run(raw("true"))
+    mark = uuid4().hex
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match="timeout signal"):
+        host.run(raw("sh", "-c", f": {mark}; {script}; :", seconds=1))
+    assert 1 <= time.monotonic() - started < 1 + GRACE
+    eventually(lambda: not running(mark) and not sshd.shells() and host.owner.pool.count() == (1, 0))
+    assert host.run(raw("echo", "ok")) == b"ok\n"
+    assert sshd.logins() == 1
+
+
+def test_whoever_waits_meets_no_shell_that_is_about_to_be_killed(make_pool: MakePool, sshd: OwnSshd) -> None:
+    host = entered(make_pool(), sshd, sessions=1, connections=1)
+    with ThreadPoolExecutor(9) as callers:
+        late = [callers.submit(outcome, host, raw("sleep", "60", seconds=0.2)) for _ in range(3)]
+        others = [callers.submit(outcome, host, raw("sh", "-c", "sleep 0.05; echo ok")) for _ in range(6)]
+        assert {type(one.result()) for one in late} == {TimedOut}
+        assert [one.result() for one in others] == [b"ok\n"] * 6
+
+
+@pytest.mark.parametrize("lost", ["connection", "server"])
+def test_what_runs_when_the_connection_goes_is_ended_on_the_system(make_pool: MakePool, sshd: OwnSshd, lost: str) -> None:
+    host = entered(make_pool(command_timeout=1), sshd)
+    mark = uuid4().hex
+    with ThreadPoolExecutor(1) as callers:
+        called = callers.submit(outcome, host, raw("sh", "-c", f": {mark}; sleep 60; :", seconds=30))
+        eventually(lambda: running(mark))
+        family = [child for process in running(mark) for child in (process, *process.children())]
+        if lost == "connection":
+            host.owner.pool.close()
+        else:
+            for process in sshd.processes():
+                if process.name() == "sshd":
+                    process.kill()
+        assert isinstance(called.result(), MachineNotAvailable)
+    eventually(lambda: not running(mark) and not any(process.is_running() for process in family))
 
 
 def test_a_server_that_hangs_is_given_up(make_pool: MakePool, sshd: OwnSshd) -> None:
@@ -445,6 +523,46 @@ def test_a_certificate_is_asked_for_once_and_serves_every_connection_until_its_e
         sshd.start()
         host.run(raw("true", repeatable=True))
     assert len(asked) == 2
+
+
+def test_who_calls_regularly_waits_for_no_certificate_and_no_login(make_pool: MakePool, sshd: OwnSshd) -> None:
+    asked: list[threading.Thread] = []
+
+    def certify(public_key: str) -> str:
+        asked.append(threading.current_thread())
+        return certified(sshd, public_key, seconds=31 if len(asked) == 1 else 300)
+
+    host = make_pool().host(sshd.system(), sshd.user, certify)
+    host.run(raw("true"))
+    eventually(lambda: host.owner.certificates.at_hand(("own", sshd.user)) is None)
+    former = host.owner.pool._members[0]
+    former.born -= 800
+    assert host.run(raw("echo", "ok")) == b"ok\n"
+    eventually(lambda: former.gone and host.owner.pool.count() == (1, 1))
+    assert host.owner.pool._members[0].idle
+    assert host.run(raw("echo", "ok")) == b"ok\n"
+    assert [thread.name for thread in asked] == ["MainThread", "renewal"]
+    assert sshd.logins() == 2
+
+
+def test_a_renewal_that_fails_leaves_what_there_is(make_pool: MakePool, sshd: OwnSshd) -> None:
+    host = entered(make_pool(), sshd)
+    host.run(raw("true"))
+    member = host.owner.pool._members[0]
+    member.born -= 800
+    host.owner.certificates.forget(("own", sshd.user))
+    tried = threading.Event()
+
+    def refuse(_public_key: str) -> str:
+        tried.set()
+        raise Unauthorized("token expired")
+
+    other = host.owner.host(host.system, host.user, refuse)
+    for _ in range(3):
+        assert other.run(raw("echo", "ok")) == b"ok\n"
+    assert tried.wait(10)
+    assert host.owner.pool.count() == (1, 1)
+    assert not member.gone
 
 
 def test_a_refused_certificate_at_hand_is_replaced_by_a_new_one(make_pool: MakePool, shared_sshd: OwnSshd) -> None:

@@ -278,3 +278,63 @@ def test_many_callers_never_pass_the_bounds_and_all_are_served(make_pool: MakePo
         list(callers.map(call, range(3000)))
     assert most[0] <= 4
     assert most[1] <= 3
+
+
+def aged(pool: Pool[Thing, Thing], slot: Slot[Thing, Thing], *, by: float) -> None:
+    """Have a connection, given back warm, been there for so long."""
+    slot.member.born -= by
+    pool.keep(slot, slot.session or Thing())
+
+
+def test_an_aging_connection_serves_on_until_its_successor_is_ready(make_pool: MakePool) -> None:
+    pool = make_pool(max_age=100)
+    slot = take(pool)
+    assert not pool.aging(slot.member)
+    aged(pool, slot, by=80)
+    assert pool.aging(slot.member)
+    heir = pool.succeed(slot.member)
+    assert heir
+    meanwhile = take(pool)
+    assert meanwhile.member is slot.member
+    assert pool.admit(heir.member, Thing())
+    pool.keep(heir, Thing())
+    pool.retire(slot.member)
+    assert take(pool).member is heir.member
+    assert slot.member.connection
+    assert not slot.member.connection.closed
+    pool.keep(meanwhile, meanwhile.session or Thing())
+    assert slot.member.connection.closed
+    assert pool.count() == (1, 1)
+
+
+def test_a_connection_that_is_not_aging_or_is_retired_has_no_successor(make_pool: MakePool) -> None:
+    pool = make_pool(max_age=100)
+    slot = take(pool)
+    assert pool.succeed(slot.member) is None
+    aged(pool, slot, by=80)
+    pool.retire(slot.member)
+    assert pool.succeed(slot.member) is None
+    assert pool.count() == (0, 0)
+
+
+def test_a_successor_takes_no_place_that_somebody_uses(make_pool: MakePool) -> None:
+    pool = make_pool(connections=2, max_age=100)
+    slot, _ = take(pool), take(pool, ("system", "other"))
+    aged(pool, slot, by=80)
+    assert pool.succeed(slot.member) is None
+    assert take(pool).member is slot.member
+
+
+def test_whoever_waits_is_served_by_the_successor_of_what_is_in_use(make_pool: MakePool) -> None:
+    pool = make_pool(max_age=100)
+    slots = [take(pool) for _ in range(4)]
+    slots[0].member.born -= 80
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(take, pool)
+        until(lambda: waits(pool) == 1)
+        heir = pool.succeed(slots[0].member)
+        assert heir
+        assert pool.admit(heir.member, Thing())
+        pool.keep(heir, Thing())
+        pool.retire(slots[0].member)
+        assert waiting.result().member is heir.member
