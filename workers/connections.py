@@ -76,14 +76,11 @@ class Connection:
         """Whether the connection still stands, as far as known."""
         return self._transport.is_active()
 
-    def shell(self, deadline: float, *, seconds: float) -> Shell:
-        """A new warm shell; what runs in it ends by itself so many seconds after the connection has gone.
-
-        Raises NoSessionError, NotStartedError, or MachineNotAvailable when no shell answers in it.
-        """
+    def shell(self, deadline: float) -> Shell:
+        """A new warm shell. Raises NoSessionError, NotStartedError, or MachineNotAvailable when no shell answers in it."""
         session = self._session(deadline)
         try:
-            shell = Shell(session, deadline, seconds=seconds)
+            shell = Shell(session, deadline)
         except LostError as error:
             end(session)
             raise NotStartedError("no shell started") from error

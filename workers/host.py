@@ -20,11 +20,9 @@ from workers.streams import Feeding, Kept, Sink, Source
 T = TypeVar("T")
 
 LOCALE = "C.UTF-8"
-# As far as they are builtins of any shell, they change nothing there.
-_PROGRAMS: Final = frozenset(
-    {"chmod", "chown", "cp", "env", "file", "head", "id", "ln", "ls", "mkdir", "mv", "rm", "scontrol", "sh"}
-    | {"sha256sum", "stat", "tail", "tar", "true"}
-)
+# These end by themselves, if it is long after whoever ran them has died. As far as they are builtins of a shell, they change
+# nothing there.
+_BRIEF: Final = frozenset({"chmod", "chown", "date", "id", "ln", "ls", "mkdir", "mv", "rm", "stat", "true"})
 _CHUNK: Final = 64 * 1024
 
 
@@ -76,9 +74,14 @@ class Command(Generic[T]):
         return f"LC_ALL={LOCALE} {shlex.join(words)}"
 
     @property
+    def brief(self) -> bool:
+        """Whether it needs no `timeout` on the system where whoever waits for it ends it in time."""
+        return self.argv[0] in _BRIEF
+
+    @property
     def program(self) -> bool:
-        """Whether it is one of the programs that most commands are, and thus nothing that a shell would do itself."""
-        return self.argv[0] in _PROGRAMS
+        """Whether it is a program, and thus nothing that a shell would do itself and be changed by."""
+        return self.brief or self.seconds is not None or self.argv[0] == "sh"
 
     def read(self, finished: Finished) -> T:
         """The meaning of what the command printed.

@@ -25,12 +25,6 @@ _SHELL: Final = "exec /bin/sh"
 # What the wrapper of forced-command sites is sent in place of a command line; it takes nothing else.
 CARRIER: Final = "firecrest"
 _STATUS_SECONDS: Final = 1.0
-# Stands beside a shell until its sshd has gone. What still runs in the shell then, as its worker may have died, is ended when
-# its time must be over.
-_WATCH: Final = """\
-(tail -s 5 --pid="$PPID" -f /dev/null; sleep {seconds:.0f}; pkill -TERM -s $$) </dev/null >/dev/null 2>&1 &
-trap "pkill -TERM -P $!; kill $!" EXIT
-"""
 
 
 class NotStartedError(Exception):
@@ -44,10 +38,9 @@ class LostError(Exception):
 class Shell:
     """A session with an `sh` in it that waits for commands; `number` is the system's own for the session."""
 
-    def __init__(self, session: paramiko.Channel, deadline: float, *, seconds: float) -> None:
+    def __init__(self, session: paramiko.Channel, deadline: float) -> None:
         """Start the `sh` and wait until it answers, dropping whatever the login prints first.
 
-        What runs there is ended by itself so many seconds after the connection has gone.
         Raises NotStartedError, LostError, TimedOut or CommandFailed.
         """
         self._session = session
@@ -55,7 +48,7 @@ class Shell:
         with closed_at(deadline, session):
             _request(session, _SHELL)
         token = new_token()
-        _send(session, _WATCH.format(seconds=seconds).encode() + noisy_script("echo $$", token), deadline)
+        _send(session, noisy_script("echo $$", token), deadline)
         self.number = _number(self._outputs.read(Frame(token, noisy=True), deadline).stdout)
 
     def usable(self) -> bool:

@@ -136,12 +136,13 @@ class SSHHost:
         )
 
     def _run(self, slot: Slot[Connection, Shell], command: Command[T], stdin: bytes) -> Finished:
-        shell, line = slot.session, command.line(limited=False)
+        shell, line = slot.session, command.line(limited=not command.brief)
         try:
             shell = shell or self._shell(slot)
             self._note(slot.member.connection)
             with self.stop.ends(partial(_kill, slot.member.connection, shell)):
-                finished = shell.run(line, self._end(command), stdin, command.sink, apart=not command.program)
+                end = self._end(command) + (0 if command.brief else GRACE)
+                finished = shell.run(line, end, stdin, command.sink, apart=not command.program)
         except BaseException as error:
             if shell and _may_run_on(error):
                 threading.Thread(target=self._clear, args=(slot, shell), name="clearing", daemon=True).start()
@@ -194,7 +195,7 @@ class SSHHost:
             self.entered.add(connection.certificate)
 
     def _shell(self, slot: Slot[Connection, Shell]) -> Shell:
-        return self._connection(slot).shell(self._soon(), seconds=self.owner.limits.command_timeout)
+        return self._connection(slot).shell(self._soon())
 
     def _connection(self, slot: Slot[Connection, Shell]) -> Connection:
         """The slot's connection, opened by whoever comes first; the others wait for it and share its fate."""
