@@ -87,7 +87,7 @@ def _with_its_body_read(response: Response) -> Response:
     # A server that closes while a body still comes resets the connection, and the client may never see why it was refused.
     # From those who did not show who they are no more is taken than any request may hold.
     if response.status_code == TooManyRequests.status:
-        return response  # api.server throws away what comes
+        return response  # api.server ends the connection, and throws away what comes
     body, left = request.environ["wsgi.input"], _MOST_DRAINED if "caller" in g else current_app.config["MAX_CONTENT_LENGTH"]
     with suppress(OSError, ParseException):
         while left > 0 and (chunk := body.read(_SLACK)):

@@ -13,6 +13,7 @@ from flask import Response, g
 from redis.exceptions import RedisError
 
 from api.lines import Lines
+from api.pace import Pace
 from broker.limits import Limiter, Standing
 from schemas.errors import TooManyRequests
 from schemas.settings import Limits
@@ -36,6 +37,7 @@ class Turnstile:
         self._limiter = limiter
         self._limits = limits
         self._lines = Lines(limits.calls_waiting)
+        self._pace = Pace()
         self._calls: dict[str, _Call] = {}
         self._lock = threading.Lock()
         self._renewing: threading.Thread | None = None
@@ -74,6 +76,8 @@ class Turnstile:
             response.headers["RateLimit-Limit"] = str(self._limits.calls_burst)
             response.headers["RateLimit-Remaining"] = str(standing.remaining)
             response.headers["RateLimit-Reset"] = str(standing.reset)
+        if response.status_code == TooManyRequests.status:
+            self._pace.keep(g.caller.user)
         if "call" in g:
             response.call_on_close(partial(self._leave, g.pop("call")))
         return response

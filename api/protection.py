@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -86,3 +87,11 @@ def _share(response: Response, origin: str) -> None:
         response.headers["Access-Control-Allow-Methods"] = _METHODS
         response.headers["Access-Control-Allow-Headers"] = _HEADERS
         response.headers["Access-Control-Max-Age"] = _CORS_SECONDS
+
+
+def refusal(status: HTTPStatus) -> bytes:
+    """The whole answer to what is no request, after which the connection ends."""
+    body = json.dumps({"description": "The request cannot be read", "error": status.phrase}).encode() + b"\n"
+    headers = {"Connection": "close", "Content-Type": "application/json", "Content-Length": str(len(body)), **ALWAYS}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode() + body

@@ -1,127 +1,158 @@
-"""The HTTP server: gunicorn's threads, which refuse what is no HTTP in the same words as the API refuses the rest."""
+"""The HTTP server: gunicorn with a greenlet for each connection, which refuses what is no HTTP in the same words as the API the rest.
 
-import json
+Nothing of ours is imported here before gevent has made the process's locks and sockets its own.
+"""
+
+import resource
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from socket import SHUT_WR
+from time import monotonic
+from typing import Any, Final
 
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.http.errors import ConfigurationProblem, ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
+from gunicorn.sock import ssl_wrap_socket
+from gunicorn.util import close
+from gunicorn.workers.ggevent import GeventWorker
 
-from api.lobby import Lobby
-from api.protection import ALWAYS
-from broker.trail import Trail
+# So many seconds may pass before more of a body comes, or before some more of an answer is taken.
+BODY_SECONDS: Final = 60.0
+# What still comes is thrown away for so many seconds: a server that closes while a body still comes resets the connection, answer and all.
+LINGER_SECONDS: Final = 3.0
+_PIECE: Final = 65536
 
-_REFUSED = (b"HTTP/1.1 429", b"HTTP/1.0 429")
-_STATUSES = {
+
+class _TooSlow(ParseException):  # type: ignore[misc]
+    """The head of a request did not come in time."""
+
+
+_STATUSES: Final = {
+    _TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class _Request(Request):  # type: ignore[misc]
+    def should_close(self) -> bool:
+        """Whether the connection ends with the answer: as the client wishes, or when the body was not read to its end."""
+        reader = self.body.reader
+        return bool(super().should_close() or getattr(reader, "parser", None) or getattr(reader, "length", 0))
+
+
+class _Parser(RequestParser):  # type: ignore[misc]
+    mesg_class = _Request
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
     """For gunicorn's `--worker-class`."""
+
+    # a client has as long for a TLS handshake, and for the head of a request from its first byte
+    head_seconds = 20.0
+
+    def init_process(self) -> None:
+        """Serve, with as many open files as the system allows."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self.idle: dict[Any, None] = {}  # the greenlets of connections on which nothing is under way, the longest such first
+        self.pool = Pool(self.worker_connections)
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to end; then answer what is under way."""
+        servers = [StreamServer(listener, handle=partial(self.handle, listener), spawn=self.pool) for listener in self.sockets]
+        for server in servers:
+            server.max_accept = 1  # processes take turns
+            server.start()
+        while self.alive:
+            self.notify()
+            gevent.sleep(1)
+        for server in servers:
+            server.close()
+        self.wsgi.extensions["holds"].close()
+        end = monotonic() + self.cfg.graceful_timeout
+        while len(self.pool) and monotonic() < end:
+            self.notify()
+            gevent.killall(list(self.idle), block=False)
+            self.pool.join(1)
+        self.pool.kill(timeout=1)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection until it ends; when there are too many, the one that has been silent for longest makes room."""
+        if not self.pool.free_count() and self.idle:
+            next(iter(self.idle)).kill(block=False)
+        sock = client
+        try:
+            client.settimeout(self.head_seconds)
+            if self.cfg.is_ssl:
+                sock = ssl_wrap_socket(client, self.cfg)
+            if self._converse(listener.getsockname(), sock, addr):
+                _linger(sock)
+        except OSError as ended:
+            self.log.debug("a connection ended: %s", ended)
+        finally:
+            close(sock)
+
+    def _converse(self, listener_name: Any, sock: Any, addr: Any) -> bool:
+        """Answer one request after another; whether the client may still be sending when that is over."""
+        parser, req = _Parser(self.cfg, sock, addr), None
+        try:
+            while self._more_comes(parser.unreader, sock):
+                req = None
+                with gevent.Timeout(self.head_seconds, _TooSlow("the head of the request takes too long")):
+                    req = next(parser)
+                sock.settimeout(BODY_SECONDS)
+                self.handle_request(listener_name, req, sock, addr)
+                if req.should_close():
+                    return True
+        except StopIteration:
+            return True
+        except OSError:
+            raise
+        except Exception as failed:  # noqa: BLE001 (the outermost frame of a connection)
+            self.handle_error(req, sock, addr, failed)
+            return True
+        return False
+
+    def _more_comes(self, unreader: Any, sock: Any) -> bool:
+        """Whether there is more of a client who may be silent for a while."""
+        data, silent = unreader.take_buffered(), gevent.getcurrent()
+        if not data:
+            self.idle[silent] = None
+            try:
+                sock.settimeout(self.cfg.keepalive or self.head_seconds)
+                data = sock.recv(_PIECE)
+            finally:
+                del self.idle[silent]
+        unreader.unread(data)
+        return bool(data)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what cannot be read as a request."""
+        from api.protection import refusal  # noqa: PLC0415 (not before gevent)
+        from broker.trail import Trail  # noqa: PLC0415 (not before gevent)
+
         if not isinstance(exc, ParseException) or isinstance(exc, ConfigurationProblem):
             super().handle_error(req, client, addr, exc)
             return
         self.log.warning("refused what is no request: %r", exc)
         status = _STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
         Trail("api").record(status=status.value, error=type(exc).__name__, client=str(addr[0]))
-        try:
-            write_nonblock(client, refusal(status))
-        except OSError:
-            self.log.debug("nobody waits for the refusal")
-
-    def init_process(self) -> None:
-        """Serve, with a lobby of this process."""
-        self.lobby = Lobby()
-        super().init_process()
-
-    def run(self) -> None:
-        """Serve until told to end."""
-        super().run()
-        self.lobby.close()
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to end: what is held is answered now."""
-        self.wsgi.extensions["holds"].close()
-        super().handle_exit(sig, frame)
-
-    def handle(self, conn: Any) -> Any:
-        """Answer what comes on a connection.
-
-        One that ends is left to the lobby: to close it may take seconds, in which the one thread that accepts would do nothing else.
-        """
-        kept = super().handle(conn)
-        if not kept and not isinstance(conn.sock, _Left):
-            self._leave(conn)
-        return kept
-
-    def handle_request(self, req: Any, conn: Any) -> bool:
-        """Answer a request; whether its connection may be kept, which it may not when its chunks were not read to their end.
-
-        Whoever makes too many is answered in the lobby, where no thread waits with them, and has to connect anew.
-        """
-        sock = conn.sock
-        conn.sock = held = _HoldsRefusals(sock)
-        try:
-            kept: bool = super().handle_request(req, conn)
-        finally:
-            conn.sock = sock
-        if held.refusal:
-            self._leave(conn, held.refusal.replace(b"Connection: keep-alive", b"Connection: close", 1), _authorization(req))
-            return False
-        return kept and getattr(req.body.reader, "parser", None) is None
-
-    def _leave(self, conn: Any, answer: bytes = b"", key: str = "") -> None:
-        sock, conn.sock = conn.sock, _Left()
-        self.lobby.take(sock, answer, key)
+        with suppress(OSError):  # nobody may wait for it
+            client.settimeout(1)
+            client.sendall(refusal(status))
 
 
-class _HoldsRefusals:
-    """A socket that keeps back an answer of 429."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self.refusal = b""
-
-    def sendall(self, data: bytes) -> None:
-        """Send, or keep."""
-        if self.refusal or data.startswith(_REFUSED):
-            self.refusal += data
-        else:
-            self._sock.sendall(data)
-
-    def __getattr__(self, name: str) -> Any:
-        """As the socket does."""
-        return getattr(self._sock, name)
-
-
-class _Left:
-    """In the place of a socket that was left to the lobby."""
-
-    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 (as sockets have it)
-        """Nothing."""
-
-    def shutdown(self, _: int) -> None:
-        """Nothing is there to shut down."""
-        raise OSError
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-def _authorization(req: Any) -> str:
-    return next((str(value) for name, value in req.headers if name == "AUTHORIZATION"), "")
-
-
-def refusal(status: HTTPStatus) -> bytes:
-    """The whole answer, after which the connection ends."""
-    body = json.dumps({"description": "The request cannot be read", "error": status.phrase}).encode() + b"\n"
-    headers = {"Connection": "close", "Content-Type": "application/json", "Content-Length": str(len(body)), **ALWAYS}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode() + body
+def _linger(sock: Any) -> None:
+    """End the answer, and wait until the client has seen it."""
+    sock.shutdown(SHUT_WR)
+    with gevent.Timeout(LINGER_SECONDS, False):
+        while sock.recv(_PIECE):
+            pass

@@ -13,8 +13,8 @@ from bench.centre import ROOT
 from bench.processes import Programs
 from bench.tables import Part
 
-_LIBRARIES = ("celery", "kombu", "redis", "hiredis", "paramiko", "gunicorn", "flask", "flask-restx", "pydantic", "cryptography")
-_SIZES = ("--worker-class", "--workers", "--threads", "--pool", "--concurrency")
+_LIBRARIES = ("celery", "kombu", "redis", "hiredis", "paramiko", "gunicorn", "gevent", "flask", "flask-restx", "pydantic", "cryptography")
+_SIZES = ("--worker-class", "--workers", "--worker-connections", "--pool", "--concurrency")
 
 
 def machine(programs: Programs, slurm_conf: str, *, load: float) -> Part:

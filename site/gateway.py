@@ -42,7 +42,7 @@ def _api(gateway: Deployment, site: Site, *, workers: int) -> Program:
     url, tls = urlsplit(gateway.api_url), site.layout.tls
     address, ca = url.netloc, tls / "ca.pem"
     secured = ("--certfile", str(tls / "api.pem"), "--keyfile", str(tls / "api.key")) if url.scheme == "https" else ()
-    threads = (
+    serving = (
         "--no-control-socket",
         "--keep-alive",
         "75",
@@ -52,11 +52,11 @@ def _api(gateway: Deployment, site: Site, *, workers: int) -> Program:
         "api.server.Worker",
         "--workers",
         str(workers),
-        "--threads",
-        "64",
+        "--worker-connections",
+        "4000",
     )
     return _process(
-        gateway, "api", "gunicorn", "--bind", address, *threads, *secured, "api.main:app",
+        gateway, "api", "gunicorn", "--bind", address, *serving, *secured, "api.main:app",
         ready=lambda: serves(f"{gateway.api_url}/swagger.json", ca=ca),
     )  # fmt: skip
 

@@ -9,8 +9,7 @@ from redis import Redis
 from werkzeug.datastructures import Headers
 
 from api.app import create_app
-from api.protection import ALWAYS
-from api.server import refusal
+from api.protection import ALWAYS, refusal
 from broker.gateway import Caller, Gateway
 from broker.health import Health
 from broker.limits import Limiter
