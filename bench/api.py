@@ -44,6 +44,18 @@ class Api:
         """The JSON of a 200 answer; raises CallFailedError for any other."""
         return self._call("GET", f"{path}?{urlencode(parameters)}" if parameters else path, expected=200)
 
+    def read(self, path: str, **parameters: str) -> bytes:
+        """The bytes of a 200 answer; raises CallFailedError for any other."""
+        return self._answer("GET", f"{path}?{urlencode(parameters)}", expected=200)
+
+    def send(self, path: str, content: bytes, *, name: str, **fields: str) -> Any:
+        """The JSON of a 201 answer to a form with a file; raises CallFailedError for any other."""
+        boundary = uuid4().hex
+        parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
+        parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n')
+        body = "".join(parts).encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        return self._call("POST", path, expected=201, body=body, headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
     def whoami(self) -> None:
         """One `whoami`. Raises CallFailedError."""
         if self.get("/utilities/whoami")["output"] != self._where.user:
@@ -56,11 +68,7 @@ class Api:
 
     def submit(self, script: bytes) -> str:
         """The id of the task that submits a batch script. Raises CallFailedError."""
-        boundary = uuid4().hex
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="bench.sh"\r\n\r\n'
-        body = head.encode() + script + f"\r\n--{boundary}--\r\n".encode()
-        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        return str(self._call("POST", "/compute/jobs/upload", expected=201, body=body, headers=kind)["task_id"])
+        return str(self.send("/compute/jobs/upload", script, name="bench.sh")["task_id"])
 
     def outcome(self, task_id: str) -> Any:
         """What a task yields, asked for every POLL_SECONDS. Raises CallFailedError when it fails."""
@@ -77,6 +85,9 @@ class Api:
         self._connection.close()
 
     def _call(self, verb: str, path: str, *, expected: int, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
+        return json.loads(self._answer(verb, path, expected=expected, body=body, headers=headers))
+
+    def _answer(self, verb: str, path: str, *, expected: int, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
         self._drop_ended()
         try:
             self._connection.request(verb, path, body=body, headers={**self._headers, **(headers or {})})
@@ -87,10 +98,14 @@ class Api:
             raise CallFailedError(f"{verb} {path}: {broken!r}") from broken
         if answer.status != expected:
             raise CallFailedError(f"{verb} {path}: {answer.status} {dict(answer.headers)} {text[:200]!r}")
-        return json.loads(text)
+        return text
 
     def _drop_ended(self) -> None:
         """Close a connection that the server has ended while it was idle, as urllib3 does; it is opened anew by the next request."""
         sock = self._connection.sock
-        if sock is not None and select.select([sock], [], [], 0)[0]:
+        if sock is None:
+            return
+        ready = select.poll()  # which knows no highest file descriptor
+        ready.register(sock, select.POLLIN)
+        if ready.poll(0):
             self._connection.close()

@@ -1,4 +1,4 @@
-"""What the tasks of other users cost a caller who asks for their own."""
+"""What the tasks that are kept cost a caller who asks for their own."""
 
 import time
 from collections.abc import Iterator
@@ -9,46 +9,63 @@ from redis import Redis
 
 from bench.api import Api
 from bench.contest import Way, contest
+from bench.plots import Plot
 from bench.series import CallFailedError, Series
 from bench.stage import Stage
-from bench.tables import Part, failures, ms, ratio, table
+from bench.tables import Part, digits, failures, ms, ratio, table
 from broker.tasks import Tasks
 
-OTHERS = 100_000
+KEPT = (10, 100, 10_000, 1_000_000)
 _USERS = 100
-_OWN = 50
+_NEWEST = 50
+_BATCH = 2_000
+_SECONDS = 7200
 _MESSAGE = {"operation": "compute.Jobs", "parameters": {}, "shown": "{}", "grant": "x" * 1000}
+_FIND, _LIST = "one task by its id", f"a user's newest {_NEWEST}"
+# Copies of an ended task: as many as there are ids, the first created at ARGV[2] (Unix seconds), each a microsecond after the one before.
+_COPY = """
+for at = 3, #ARGV do
+  local created = string.format('%.6f', tonumber(ARGV[2]) + (at - 3) / 1000000)
+  redis.call('COPY', KEYS[1], 'task:' .. ARGV[at], 'REPLACE')
+  redis.call('HSET', 'task:' .. ARGV[at], 'created', created, 'updated', created)
+  redis.call('ZADD', KEYS[2], created, ARGV[at])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+"""
+_HEADER = ("tasks kept", "", "p50 ms", "p95 ms", "p50 / least kept", "p95 / least kept", "n", "errors")
+Found = dict[str, Series]
 
 
-def crowd(stage: Stage, *, rounds: int, calls: int) -> Part:
-    """The times of asking for tasks before, while and after there are many of other users."""
-    with _records(stage.redis, [stage.user] * _OWN) as own:
-        before = _asked(stage, own, rounds=rounds, calls=calls)
-        with _records(stage.redis, [f"bench-{number % _USERS}" for number in range(OTHERS)]):
-            amid = _asked(stage, own, rounds=rounds, calls=calls)
-        after = _asked(stage, own, rounds=rounds, calls=calls)
-    rows = [_row(name, series, amid[name], after[name]) for name, series in before.items()]
-    header = (
-        "",
-        "p50 ms without",
-        f"p50 ms with {OTHERS:,}",
-        "with / without",
-        "p95 with / without",
-        "after / before (A/A)",
-        "n",
-        "errors",
+def crowd(stage: Stage, *, kept: tuple[int, ...], rounds: int, calls: int) -> Part:
+    """The times of asking for tasks while so many are kept: half of them the caller's own, half of a hundred others."""
+    found: dict[str, Found] = {}
+    memory = []
+    for name, count in {**{f"{count:,}": count for count in kept}, **{f"{count:,} again (A/A)": count for count in kept[:2]}}.items():
+        with _kept(stage, count) as own:
+            memory.append((name, *_memory(stage.redis, own[0])))
+            found[name] = _asked(stage, own, rounds=rounds, calls=calls)
+    floor = {way: next(ways[way] for ways in found.values() if way in ways) for way in (_FIND, _LIST)}
+    rows = [_row(name, way, series, floor[way]) for way in floor for name, ways in found.items() for series in (ways.get(way),) if series]
+    sizes = table(("tasks kept", "Redis, MB", "bytes of one record"), memory)
+    lines = {way: [(count, 1000 * found[f"{count:,}"][way].p50) for count in kept if way in found[f"{count:,}"]] for way in floor}
+    plot = Plot("tasks", "GET /tasks while so many tasks are kept", "tasks kept", "p50, ms", lines)
+    return Part(
+        "tasks", f"{table(_HEADER, rows)}\n\n{sizes}", failures(*(one for ways in found.values() for one in ways.values())), (plot,)
     )
-    everything = [*before.values(), *amid.values(), *after.values()]
-    return Part("tasks", table(header, rows), failures(*everything))
 
 
-def _asked(stage: Stage, own: list[str], *, rounds: int, calls: int) -> dict[str, Series]:
+def _row(kept: str, way: str, series: Series, least: Series) -> tuple[str, ...]:
+    times = (ms(series.p50), ms(series.p95), ratio(series.p50, least.p50), ratio(series.p95, least.p95))
+    return kept, way, *times, str(len(series.seconds)), str(len(series.failures))
+
+
+def _asked(stage: Stage, own: list[str], *, rounds: int, calls: int) -> Found:
+    """The times of finding one, and of listing the newest where there are that many."""
     api = Api(stage.address())
-    ways: dict[str, Way] = {
-        "GET /tasks?tasks={id}": lambda: _expect(api, own[:1], tasks=own[0]),
-        "GET /tasks?pageSize=25": lambda: _expect(api, own[:-26:-1], pageSize="25"),
-        f"GET /tasks, {_OWN} of one's own": lambda: _expect(api, own[::-1]),
-    }
+    newest = own[::-1][:_NEWEST]
+    ways: dict[str, Way] = {_FIND: lambda: _expect(api, own[:1], tasks=own[0])}
+    if len(newest) == _NEWEST:
+        ways[_LIST] = lambda: _expect(api, newest, pageSize=str(_NEWEST))
     found = contest(ways, rounds=rounds, calls=calls, warm_up=30)
     api.close()
     return found
@@ -56,41 +73,59 @@ def _asked(stage: Stage, own: list[str], *, rounds: int, calls: int) -> dict[str
 
 def _expect(api: Api, newest_first: list[str], **query: str) -> None:
     shown = list(api.get("/tasks", **query)["tasks"])
-    if shown[: len(newest_first)] != newest_first:
+    if shown != newest_first:
         raise CallFailedError(f"GET /tasks {query} showed {len(shown)} tasks that are not those asked for")
 
 
-def _row(name: str, before: Series, amid: Series, after: Series) -> tuple[str, ...]:
-    without = Series()
-    without.join(before)  # on both sides of what is compared with it, so that a machine that slows down tells nothing
-    without.join(after)
-    failed = len(without.failures) + len(amid.failures)
-    ratios = (ratio(amid.p50, without.p50), ratio(amid.p95, without.p95), ratio(after.p50, before.p50))
-    return name, ms(without.p50), ms(amid.p50), *ratios, str(len(amid.seconds)), str(failed)
-
-
 @contextmanager
-def _records(redis: Redis, users: list[str]) -> Iterator[list[str]]:
-    """The ids of ended tasks, one of each of the users, which are removed at the end."""
-    tasks, ids = Tasks(redis, lifetime=3600, patience=3600), [uuid4().hex for _ in users]
+def _kept(stage: Stage, count: int) -> Iterator[list[str]]:
+    """The ids, oldest first, of the caller's tasks, half of so many; all of them are removed at the end.
+
+    One is made and ended by the gateway's own code, the others are Redis' copies of it.
+    """
+    redis = stage.redis
+    others = [f"bench-{number}" for number in range(min(_USERS, count // 2))]
+    shares = {stage.user: [uuid4().hex for _ in range(count // 2)]}
+    shares |= {user: [uuid4().hex for _ in range(count // 2 // len(others))] for user in others}
+    before = redis.config_get("auto-aof-rewrite-percentage")
     try:
-        for task_id, user in zip(ids, users, strict=True):
-            tasks.create(task_id, user=user, service="compute", system="cluster", message=_MESSAGE)
-            tasks.cancel(task_id)
-        _settle(redis)
-        yield ids
+        redis.config_set("auto-aof-rewrite-percentage", 0)  # its file would be written anew meanwhile, by a process on one of the cores
+        for user, ids in shares.items():
+            _fill(redis, user, ids)
+        time.sleep(2)  # what it has to write to its file
+        yield shares[stage.user]
     finally:
-        with redis.pipeline(transaction=False) as pipeline:
-            for task_id, user in zip(ids, users, strict=True):
-                pipeline.delete(f"task:{task_id}")
-                pipeline.zrem(f"tasks:of:{user}", task_id)
-                pipeline.zrem("tasks:open", task_id)
-            pipeline.execute()
+        for user, ids in shares.items():
+            _remove(redis, user, ids)
+        redis.config_set("auto-aof-rewrite-percentage", before["auto-aof-rewrite-percentage"])
         _settle(redis)
+
+
+def _fill(redis: Redis, user: str, ids: list[str]) -> None:
+    model = uuid4().hex
+    tasks = Tasks(redis, lifetime=_SECONDS, patience=_SECONDS)
+    tasks.create(model, user=user, service="compute", system="cluster", message=_MESSAGE)
+    tasks.cancel(model)
+    copy = redis.register_script(_COPY)
+    for at in range(0, len(ids), _BATCH):
+        copy([f"task:{model}", f"tasks:of:{user}"], [_SECONDS, time.time(), *ids[at : at + _BATCH]])
+    _remove(redis, user, [model])
+
+
+def _remove(redis: Redis, user: str, ids: list[str]) -> None:
+    for at in range(0, len(ids), _BATCH):
+        batch = ids[at : at + _BATCH]
+        redis.unlink(*(f"task:{task_id}" for task_id in batch))
+        redis.zrem(f"tasks:of:{user}", *batch)
+        redis.hdel(f"limits:tasks:{user}", *batch)
+
+
+def _memory(redis: Redis, task_id: str) -> tuple[str, str]:
+    return digits(redis.info("memory")["used_memory"] / 2**20), str(redis.memory_usage(f"task:{task_id}", samples=0))
 
 
 def _settle(redis: Redis) -> None:
-    """Wait until Redis has written what so many commands made it write: it does so in a process that takes one of the cores."""
+    """Wait until Redis has written its file anew if it does, in a process that takes one of the cores."""
     while any(redis.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")):
         time.sleep(0.5)
     time.sleep(2)

@@ -15,6 +15,7 @@ from bench.changed import changed
 from bench.series import Series
 from bench.stage import CLIENT, Stage
 from bench.tables import Part, digits, failures, ms, ratio, table
+from bench.ties import end_with_parent
 from schemas.settings import Limits
 from tests.real_site import Site
 
@@ -55,13 +56,12 @@ def _told(answered: dict[int, float]) -> str:
 
 def _measured(site: Site, *, rounds: int, calls: int) -> tuple[dict[str, Series], dict[int, float]]:
     """The times of each way, which take turns; how often a second the others were answered so."""
-    api, many = Api(address(site, _OTHER)), address(site, CLIENT)
     found = {name: Series() for name in (_QUIET, _AGAIN, _LOADED)}
     answered, seconds = Counter[int](), 0.0
-    for _ in range(calls):
-        api.whoami()
     for _ in range(rounds):
         for name in random.sample(list(found), len(found)):
+            api, many = Api(address(site, _OTHER)), address(site, CLIENT)  # tokens are good for minutes only
+            api.whoami()
             begun = time.monotonic()
             stop = flooding(many) if name == _LOADED else None
             for _ in range(calls):
@@ -70,7 +70,7 @@ def _measured(site: Site, *, rounds: int, calls: int) -> tuple[dict[str, Series]
                 answered += stop()
                 seconds += time.monotonic() - begun
                 time.sleep(_PAUSE)
-    api.close()
+            api.close()
     return found, {status: count / seconds for status, count in answered.items()}
 
 
@@ -97,6 +97,7 @@ def flooding(where: Address) -> Stop:
 
 
 def _flood(where: Address, begun: threading.Barrier, over: Event, results: "multiprocessing.SimpleQueue[Counter[int]]") -> None:
+    end_with_parent()
     counts = [Counter[int]() for _ in range(CLIENTS // PROCESSES)]
     threads = [threading.Thread(target=_call_on, args=(where, over, count)) for count in counts]
     begun.wait(60)

@@ -39,12 +39,12 @@ class _Counting:
 
 def jobs(stage: Stage, *, rounds: int, calls: int) -> Part:
     """The times of listing so many jobs, every way of it in turn, and how much is asked of the system for it."""
-    with _jobs(stage.master) as folder:
+    with running_jobs(stage.master) as folder:
         api, host = Api(stage.address()), _Counting(stage.host)
         ways: dict[str, Way] = {
             f"API: GET, then GET /tasks/{{id}} every {POLL_SECONDS * 1000:.0f} ms, to the final task": lambda: _through_api(api, folder),
             "the gateway's command over a warm shell, in process": lambda: _in_process(stage, host, folder),
-            _FLOOR: lambda: _listed(stage.master),
+            _FLOOR: lambda: listed(stage.master),
             f"… and an `ssh … tail` for each of the {2 * JOBS} files": lambda: _one_by_one(stage.master, folder),
         }
         found = contest(ways, rounds=rounds, calls=calls, warm_up=2)
@@ -86,12 +86,13 @@ def _in_process(stage: Stage, host: Host, folder: str) -> None:
 def _one_by_one(master: Master, folder: str) -> None:
     tails = [
         (job, *(master.run("tail", "-c", "1000", f"{folder}/{job}.{kind}").decode().strip() for kind in ("out", "err")))
-        for job in _listed(master)
+        for job in listed(master)
     ]
     _check(tails)
 
 
-def _listed(master: Master) -> list[str]:
+def listed(master: Master) -> list[str]:
+    """The ids of the jobs by raw `squeue`. Raises CallFailedError when they are not that many."""
     found = master.run("squeue", "--noheader", f"--user={master.user}", "--name=bench-jobs", "--format=%i").decode().split()
     if len(found) != JOBS:
         raise CallFailedError(f"squeue lists {len(found)} jobs")
@@ -104,7 +105,7 @@ def _check(tails: list[tuple[str, str, str]]) -> None:
 
 
 @contextmanager
-def _jobs(master: Master) -> Iterator[str]:
+def running_jobs(master: Master) -> Iterator[str]:
     """A folder in which so many jobs have written, which go on."""
     folder = master.run("mktemp", "-d", "/tmp/firecrest-bench.XXXXXXXX").decode().strip()  # noqa: S108 (mktemp's)
     script = b"#!/bin/sh\necho out $SLURM_JOB_ID; echo err $SLURM_JOB_ID >&2; sleep 3600\n"

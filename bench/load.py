@@ -1,5 +1,6 @@
 """Load from many clients at once, made by processes of their own, so that no interpreter lock holds the clients back."""
 
+import math
 import multiprocessing
 import resource
 import threading
@@ -8,16 +9,34 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from multiprocessing.synchronize import Barrier
 
 from bench.api import Address, Api
 from bench.masters import Master
 from bench.series import Series
+from bench.ties import end_with_parent
 
 PROCESSES = 4
 _BARRIER_SECONDS = 60
 
-Client = Callable[[], object]
+
+@dataclass(frozen=True)
+class Lister:
+    """Lists a folder over and over, over HTTP or ssh; it can be sent to another process."""
+
+    where: Address | Master
+    folder: str
+    entries: int
+
+    def opened(self) -> Callable[[], None]:
+        """One `ls`, over a connection of its own. It raises CallFailedError."""
+        client = self.where if isinstance(self.where, Master) else Api(self.where)
+        return lambda: client.ls(self.folder, entries=self.entries)
+
+
+# One client is each of its listers in turn.
+Client = Sequence[Lister]
 
 
 @dataclass
@@ -36,8 +55,8 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Calls that succeeded, in a second."""
-        return len(self.calls.seconds) / self.seconds
+        """Calls that succeeded, in a second; nan when there was no load."""
+        return len(self.calls.seconds) / self.seconds if self.seconds else math.nan
 
 
 class Generator:
@@ -47,11 +66,11 @@ class Generator:
         """Use the processes of a pool of PROCESSES."""
         self._pool = pool
 
-    def load(self, clients: Sequence[Address | Master], seconds: float) -> Load:
-        """So many clients, each making one `whoami` after another for so many seconds, after one that is not counted."""
+    def load(self, clients: Sequence[Client], seconds: float, *, warm: bool = True) -> Load:
+        """So many clients, each making one call after another for so many seconds; if `warm`, after one that is not counted."""
         shares = [list(clients[number::PROCESSES]) for number in range(PROCESSES)]
         total = Load()
-        for part in self._pool.map(_share, shares, [seconds] * PROCESSES):
+        for part in self._pool.map(_share, shares, [seconds] * PROCESSES, [warm] * PROCESSES):
             total.join(part, alongside=True)
         return total
 
@@ -69,22 +88,26 @@ _BARRIERS: list[Barrier] = []  # of a process of the pool: the one it has been g
 
 
 def _remember(barrier: Barrier) -> None:
+    end_with_parent()
     _BARRIERS.append(barrier)
 
 
-def _share(clients: list[Address | Master], seconds: float) -> Load:
+def _share(clients: list[Client], seconds: float, warm: bool) -> Load:  # noqa: FBT001 (a pool's map gives it by its place)
     """The part of the load that this process makes, begun together with the others'."""
     calls = [Series() for _ in clients]
     ready, go = threading.Barrier(len(clients) + 1), threading.Event()
     end = [0.0]
 
-    def work(client: Address | Master, series: Series) -> None:
-        call = _caller(client)
-        Series().time(call)
+    def work(client: Client, series: Series) -> None:
+        ways = cycle([lister.opened() for lister in client])
+        if warm:
+            first = Series()
+            first.time(next(ways))
+            series.failures += first.failures
         ready.wait(_BARRIER_SECONDS)
         go.wait()
         while time.perf_counter() < end[0]:
-            series.time(call)
+            series.time(next(ways))
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(clients, calls, strict=True)]
     for thread in threads:
@@ -100,10 +123,6 @@ def _share(clients: list[Address | Master], seconds: float) -> Load:
     for series in calls:
         total.calls.join(series)
     return total
-
-
-def _caller(client: Address | Master) -> Client:
-    return client.whoami if isinstance(client, Master) else Api(client).whoami
 
 
 def _cpu() -> float:

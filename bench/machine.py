@@ -17,8 +17,8 @@ _LIBRARIES = ("celery", "kombu", "redis", "hiredis", "paramiko", "gunicorn", "ge
 _SIZES = ("--worker-class", "--workers", "--worker-connections", "--pool", "--concurrency")
 
 
-def machine(programs: Programs, slurm_conf: str, *, load: float) -> Part:
-    """The facts; `load` is the load average before the run: what else was going on."""
+def machine(programs: Programs, slurm_conf: str) -> Part:
+    """The facts."""
     cores = os.cpu_count()
     rows = [
         ("processor", f"{_model()}, {cores} cores, quick ACK on loopback: {_quick_ack()}"),
@@ -26,10 +26,14 @@ def machine(programs: Programs, slurm_conf: str, *, load: float) -> Part:
         ("system", f"{_system()}, Linux {platform.release()}"),
         ("servers", ", ".join((_said("ssh", "-V"), _said("sbatch", "--version", SLURM_CONF=slurm_conf), _redis()))),
         ("Python", f"{platform.python_version()}: {', '.join(f'{name} {version(name)}' for name in _LIBRARIES)}"),
-        ("gateway", f"{_said('git', 'describe', '--always', '--dirty')}, {_sizes(programs)}"),
-        ("run", f"{datetime.now(UTC):%Y-%m-%d}, load average before it {load:.2f}"),
+        ("gateway", _sizes(programs)),
     ]
     return Part("machine", "\n".join(f"- {name}: {fact}" for name, fact in rows))
+
+
+def origin(load: float) -> str:
+    """What figures are of; `load` is the load average before the run: what else was going on."""
+    return f"{datetime.now(UTC):%Y-%m-%d}, commit {_said('git', 'describe', '--always')}, load average before the run {load:.2f}."
 
 
 def _model() -> str:

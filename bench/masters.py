@@ -45,6 +45,12 @@ class Master:
         if self.run("whoami").decode().strip() != self.user:
             raise CallFailedError(f"ssh whoami did not say {self.user}")
 
+    def ls(self, folder: str, *, entries: int) -> None:
+        """One `ls -l` of a folder that holds so many entries. Raises CallFailedError."""
+        lines = self.run("ls", "-l", "--", folder).count(b"\n")
+        if lines != entries + 1:  # the first is the total
+            raise CallFailedError(f"ssh ls printed {lines} lines")
+
 
 @contextmanager
 def masters(site: Site, system: System, user: str, *, count: int) -> Iterator[list[Master]]:

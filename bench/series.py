@@ -42,6 +42,11 @@ class Series:
         """Seconds that all but one in twenty calls took at most."""
         return quantile(self.seconds, 0.95)
 
+    @property
+    def p99(self) -> float:
+        """Seconds that all but one in a hundred calls took at most."""
+        return quantile(self.seconds, 0.99)
+
 
 def quantile(values: Sequence[float], part: float) -> float:
     """The smallest of the values that at least this part of them does not exceed; nan of nothing."""

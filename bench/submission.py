@@ -22,13 +22,13 @@ _FLOOR = "`ssh … sbatch` over a ControlMaster"
 
 def submission(stage: Stage, *, rounds: int, calls: int) -> Part:
     """The times from the request to the final task, and of raw sbatch, in turn."""
-    with _folders(stage) as folders:
+    with folders_of_jobs(stage) as folders:
         api, parts = Api(stage.address()), (Series(), Series())
         ways: dict[str, Way] = {
             f"API: POST, then GET /tasks/{{id}} every {POLL_SECONDS * 1000:.0f} ms, to the final task": lambda: _through_api(
                 api, folders, parts
             ),
-            _FLOOR: lambda: _sbatch(stage),
+            _FLOOR: lambda: sbatch(stage),
             "the gateway's script over a warm shell, in process": lambda: _in_process(stage, folders),
             "`whoami` through the API (a waited call, as the probe of a submission)": api.whoami,
         }
@@ -50,7 +50,8 @@ def _through_api(api: Api, folders: list[str], parts: tuple[Series, Series]) -> 
     parts[1].seconds.append(time.perf_counter() - accepted)
 
 
-def _sbatch(stage: Stage) -> None:
+def sbatch(stage: Stage) -> None:
+    """One raw `sbatch`. Raises CallFailedError."""
     if b"Submitted batch job" not in stage.master.run("sbatch", stdin=SCRIPT):
         raise CallFailedError("sbatch did not tell a job id")
 
@@ -64,7 +65,7 @@ def _in_process(stage: Stage, folders: list[str]) -> None:
 
 
 @contextmanager
-def _folders(stage: Stage) -> Iterator[list[str]]:
+def folders_of_jobs(stage: Stage) -> Iterator[list[str]]:
     """The task ids whose job folders, and all of whose jobs, are removed at the end."""
     folders: list[str] = []
     try:

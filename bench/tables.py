@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.plots import Plot
 from bench.series import Series
 
 
@@ -14,11 +15,12 @@ class Part:
     name: str
     text: str
     failures: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table, its first column to the left and the others to the right, aligned in plain text too."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [max(2, *map(len, column)) for column in zip(header, *rows, strict=True)]
     ruler = ["-" * widths[0], *(f"{'-' * (width - 1)}:" for width in widths[1:])]
     return "\n".join(_row(cells, widths) for cells in (header, ruler, *rows))
 

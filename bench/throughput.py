@@ -1,17 +1,20 @@
-"""How many `whoami` a second there are with many clients, and what one costs each process."""
+"""How many `ls` a second there are with many clients, and what one costs each process."""
 
 import math
 import random
 from dataclasses import dataclass, field
 
-from bench.load import PROCESSES, Generator, Load, generator
+from bench.folders import folders
+from bench.listing import ENTRIES
+from bench.load import PROCESSES, Client, Generator, Lister, Load, generator
 from bench.masters import SESSIONS, Master
 from bench.processes import GATEWAY, SERVERS, Usage
 from bench.stage import Stage
 from bench.tables import Part, digits, failures, ms, ratio, table
 
 CLIENTS = (1, 16, 64)
-_API, _SSH = "API", "ssh over ControlMasters"
+_API, _SSH, _AGAIN = "API", "ssh over ControlMasters", "the same again (A/A)"
+RATES = ("", "clients", "calls / s", "rate / floor", "p50 ms", "p95 ms", "p50 / floor", "p95 / floor", "n", "errors")
 
 
 @dataclass
@@ -38,35 +41,40 @@ Trials = dict[tuple[str, int], Trial]
 
 def throughput(stage: Stage, *, rounds: int, seconds: float) -> list[Part]:
     """Rates and times at several concurrencies, and the cost of a call to each process."""
-    trials: Trials = {(way, clients): Trial() for clients in CLIENTS for way in (_API, _SSH)}
+    trials: Trials = {(way, clients): Trial() for clients in CLIENTS for way in (_API, _SSH, _AGAIN)}
     first = stage.programs.usage()
-    with generator() as source, stage.masters(math.ceil(max(CLIENTS) / SESSIONS)) as ways:
+    most = max(CLIENTS)
+    with generator() as source, stage.masters(math.ceil(most / SESSIONS)) as ways, folders([stage.user] * most, entries=ENTRIES) as places:
         for number in range(rounds + 1):
             order = list(trials)
             random.shuffle(order)
             for key in order:
                 # the first round warms up: shells, connections, the processes' memory
-                _run(stage, source, ways, key, Trial() if number == 0 else trials[key], seconds=seconds if number else 1)
+                trial = trials[key] if number else Trial()
+                _run(stage, source, _callers(stage, key, ways, places), trial, seconds=seconds if number else 1)
     said = failures(*(trial.load.calls for trial in trials.values()))
-    return [Part("whoami", _rates(trials), said), Part("cost", _costs(trials, first, stage.programs.usage()))]
+    return [Part("saturated", _rates(trials), said), Part("cost", _costs(trials, first, stage.programs.usage()))]
 
 
-def _run(stage: Stage, source: Generator, ways: list[Master], key: tuple[str, int], trial: Trial, *, seconds: float) -> None:
+def _callers(stage: Stage, key: tuple[str, int], ways: list[Master], places: list[str]) -> list[Client]:
+    """As many clients as the trial has, each with a folder of its own."""
     way, clients = key
     where = stage.address()
-    callers = [where if way == _API else ways[number % len(ways)] for number in range(clients)]
+    return [(Lister(where if way == _API else ways[number % len(ways)], place, ENTRIES),) for number, place in enumerate(places[:clients])]
+
+
+def _run(stage: Stage, source: Generator, clients: list[Client], trial: Trial, *, seconds: float) -> None:
     before = stage.programs.usage()
-    trial.load.join(source.load(callers, seconds), alongside=False)
+    trial.load.join(source.load(clients, seconds), alongside=False)
     trial.account(before, stage.programs.usage())
 
 
 def _rates(trials: Trials) -> str:
-    rows = [_rate(way, clients, trial.load, trials[_SSH, clients].load) for (way, clients), trial in trials.items()]
-    header = ("", "clients", "calls / s", "rate / floor", "p50 ms", "p95 ms", "p50 / floor", "p95 / floor", "n", "errors")
-    return table(header, rows)
+    return table(RATES, [rate(way, clients, trial.load, trials[_SSH, clients].load) for (way, clients), trial in trials.items()])
 
 
-def _rate(way: str, clients: int, load: Load, floor: Load) -> list[str]:
+def rate(way: str, clients: int, load: Load, floor: Load) -> list[str]:
+    """A row of RATES: what a load came to beside the floor's."""
     calls, least = load.calls, floor.calls
     times = [ms(calls.p50), ms(calls.p95), ratio(calls.p50, least.p50), ratio(calls.p95, least.p95)]
     return [way, str(clients), digits(load.rate), ratio(load.rate, floor.rate), *times, str(len(calls.seconds)), str(len(calls.failures))]
