@@ -54,7 +54,7 @@ class Size:
     soak: float
 
 
-_WHOLE = Size(30, 10, 2, loads=3, seconds=5, points=9, transfers=8, large=5, uploads=50, idle=120, contests=4, beside=100, soak=3600)
+_WHOLE = Size(30, 10, 2, loads=3, seconds=4, points=9, transfers=8, large=5, uploads=50, idle=120, contests=4, beside=100, soak=3600)
 _QUICK = Size(3, 5, 2, loads=1, seconds=2, points=2, transfers=4, large=1, uploads=5, idle=5, contests=1, beside=30, soak=30)
 
 Measurement = Callable[[Stage, Size], list[Part]]

@@ -8,6 +8,7 @@ from celery import Celery
 from redis import Redis
 
 from bench.centre import ROOT
+from bench.changed import await_calls, each
 from bench.processes import Programs
 from tests.real_site import Site, eventually
 
@@ -43,13 +44,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def stopped(site: Site, programs: Sequence[str]) -> Iterator[None]:
     """The supervised programs not running, until the end of the block."""
     try:
-        for name in programs:
-            site.supervisor("stop", name)
+        each(site, "stop", programs)
         yield
     finally:
-        for name in programs:
-            site.supervisor("start", name)
+        each(site, "start", programs)
         await_workers(site, [name for name in programs if name in WORKERS])
+        await_calls(site)
 
 
 @contextmanager

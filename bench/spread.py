@@ -14,7 +14,7 @@ from psutil import Process
 
 from bench.api import Address
 from bench.beside import WORKERS, also_bound, await_workers, more_workers, started, stopped
-from bench.changed import replaced
+from bench.changed import written
 from bench.folders import folders
 from bench.listing import ENTRIES
 from bench.load import Client, Generator, Lister, Load, generator
@@ -119,25 +119,25 @@ def _four(stage: Stage) -> Iterator[_Way]:
 @contextmanager
 def _apart(stage: Stage) -> Iterator[_Way]:
     """API and workers each in a namespace, Redis and sshd here, reached over the links."""
-    site = stage.site
-    with namespaces(2) as (front, back), also_bound(stage.redis, front.host), _sshd(site, front.host) as doors:
-        issuer = Issuer(front.host)
+    site, models = stage.site, Programs(stage.site).roots
+    environment = models["api"].environ()
+    with namespaces(2) as (front, back), also_bound(stage.redis, front.host), _sshd(site, front.host) as door:
+        issuer, commands = Issuer(front.host), _commands(site, models, front, back)
         try:
-            with replaced(site, _reached(site, issuer, front.host), restarted=RESTARTED):
-                models = Programs(site).roots
-                environment, commands = models["api"].environ(), _commands(site, models, front, back)
-                with stopped(site, ("api", *WORKERS)), started(commands, environment) as ids:
-                    await_workers(site, WORKERS)
-                    where = Address(f"http://{_moved(site, front)}", stage.system.name, issuer.token(stage.user), stage.user)
-                    yield _Way(where, Programs(site, beside={**ids, **doors}))
+            # with these settings only what is started here begins
+            with stopped(site, RESTARTED), written(site, _reached(site, issuer, front.host)), started(commands, environment) as ids:
+                await_workers(site, WORKERS)
+                where = Address(f"http://{_moved(site, front)}", stage.system.name, issuer.token(stage.user), stage.user)
+                yield _Way(where, Programs(site, beside={**ids, **door}))
         finally:
             issuer.close()
 
 
 def _commands(site: Site, models: Mapping[str, Process], front: Namespace, back: Namespace) -> dict[str, list[str]]:
-    """The API and the workers as they run, but each in its namespace."""
-    bound = [word.replace(urlsplit(site.url).netloc, _moved(site, front)) for word in models["api"].cmdline()]
-    return {"api": front.command(bound), **{name: back.command(models[name].cmdline()) for name in WORKERS}}
+    """The API and the workers as they run, but each in its namespace; the delegation as it runs."""
+    words = {name: models[name].cmdline() for name in RESTARTED}
+    bound = [word.replace(urlsplit(site.url).netloc, _moved(site, front)) for word in words["api"]]
+    return {**words, "api": front.command(bound), **{name: back.command(words[name]) for name in WORKERS}}
 
 
 def _moved(site: Site, front: Namespace) -> str:
