@@ -15,7 +15,7 @@ from broker.subscription import Subscription
 from schemas.settings import Limits
 from schemas.task import Task
 
-_MOST = 32  # half of the threads of gunicorn
+_MOST = 1000
 _GLANCE_SECONDS = 1
 _ESTABLISHED = 1  # TCP_ESTABLISHED of Linux' tcp_states.h, the first byte of struct tcp_info
 
@@ -23,7 +23,7 @@ Look = Callable[[], list[Task]]
 
 
 class Holds:
-    """The queries that this process holds; each costs a greenlet of gunicorn's, and those of a user share a channel."""
+    """The queries that this process holds; each waits in the greenlet of its connection, and those of a user share a channel."""
 
     def __init__(self, subscription: Subscription, turnstile: Turnstile, limits: Limits) -> None:
         self._subscription = subscription
