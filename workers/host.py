@@ -65,13 +65,24 @@ class Command(Generic[T]):
             raise InvalidParameter("A parameter holds a character that no command line can carry")
         return self.argv if self.seconds is None else ("timeout", f"{self.seconds:g}", *self.argv)
 
-    def line(self, *, limited: bool = True) -> str:
-        """The command line as a POSIX shell reads it, where `limited` under `timeout`: the one place where words are quoted.
+    def line(self) -> str:
+        """The command line as a POSIX shell reads it. Words are quoted here and below, and nowhere else.
 
         Raises InvalidParameter for a character that no command line can carry.
         """
-        words = self.words() if limited else replace(self, seconds=None).words()
-        return f"LC_ALL={LOCALE} {shlex.join(words)}"
+        return f"LC_ALL={LOCALE} {shlex.join(self.words())}"
+
+    def line_within(self) -> str:
+        """The same for a shell that waits for commands, and ends in time what takes too long: it starts no program that it can do without.
+
+        Raises InvalidParameter.
+        """
+        words = replace(self, seconds=None).words()
+        if self.brief:
+            return f"LC_ALL={LOCALE} {shlex.join(words)}"
+        if self.seconds is None and words[:2] == ("sh", "-c"):
+            return f"export LC_ALL={LOCALE}; set -- {shlex.join(words[4:])}; eval {shlex.quote(words[2])}"
+        return self.line()
 
     @property
     def brief(self) -> bool:
@@ -81,7 +92,7 @@ class Command(Generic[T]):
     @property
     def program(self) -> bool:
         """Whether it is a program, and thus nothing that a shell would do itself and be changed by."""
-        return self.brief or self.seconds is not None or self.argv[0] == "sh"
+        return self.brief or self.seconds is not None
 
     def read(self, finished: Finished) -> T:
         """The meaning of what the command printed.

@@ -136,7 +136,7 @@ class SSHHost:
         )
 
     def _run(self, slot: Slot[Connection, Shell], command: Command[T], stdin: bytes) -> Finished:
-        shell, line = slot.session, command.line(limited=not command.brief)
+        shell, line = slot.session, command.line_within()
         try:
             shell = shell or self._shell(slot)
             self._note(slot.member.connection)

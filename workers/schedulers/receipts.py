@@ -35,26 +35,34 @@ receipt() {
 }
 [ -d "$receipts" ] || mkdir -p -- "$receipts" || exit
 incoming=$receipts/incoming.$$ environment=$receipts/environment
-if [ "$size" -gt 0 ]; then
-  (umask 077; cat >"$incoming") || exit
-  [ "$(wc -c <"$incoming")" -eq "$size" ] || { rm -f -- "$incoming"; echo 'only a part of the script came' >&2; exit 75; }
-fi
+clear() { [ "$variables" = 0 ] || rm -f -- "$incoming" "$environment"; }
+take() {
+  said=$(dd bs=64k of="$1" 2>&1) || { printf '%s\n' "$said" >&2; return 1; }
+  case $said in *"
+$size byte"*) ;; *) rm -f -- "$1"; echo 'only a part of the script came' >&2; exit 75 ;; esac
+}
+if [ "$variables" -gt 0 ]; then (umask 077; take "$incoming") || exit; fi
 exec 9>"$receipts/lock" || exit
-flock -w 30 -E 75 9 || { code=$?; rm -f -- "$incoming"; echo 'the lock cannot be had' >&2; exit $code; }
+flock -w 30 -E 75 9 || { code=$?; clear; echo 'the lock cannot be had' >&2; exit $code; }
 if ! receipt; then
-  if [ "$given" = 1 ]; then tail -c "+$((variables + 1))" <"$incoming" >"$folder/$script" || exit; fi
+  if [ "$given" = 1 ] && [ "$variables" = 0 ]; then
+    take "$folder/$script" || exit
+  elif [ "$given" = 1 ]; then
+    tail -c "+$((variables + 1))" <"$incoming" >"$folder/$script" || exit
+  fi
   unset LC_ALL
   if [ "$variables" -gt 0 ]; then
     (umask 077; { [ "$session" = 0 ] || env -0; } >"$environment" && head -c "$variables" <"$incoming" >>"$environment") || exit
   fi
   printf '%4096s\n' '' >"$receipts/receipt" || exit
   "$@" 1<>"$receipts/receipt" 2>"$receipts/refused" </dev/null 9>&- ||
-    { rm -f -- "$incoming" "$environment"; cat "$receipts/refused" >&2; exit 76; }
+    { clear; cat "$receipts/refused" >&2; exit 76; }
   receipt || { echo 'the scheduler did not tell the job id' >&2; cat "$receipts/refused" >&2; exit 76; }
 fi
-rm -f -- "$incoming" "$environment"
+clear
 printf '%s\n%s\n' "$id" "$mark"
-timeout 10 sh -c "$show" sh "$id" 2>&1 || :
+set -- "$id"
+eval "$show" 2>&1 || :
 """
 
 
@@ -64,7 +72,7 @@ class Submitter:
 
     `words` submit; they find the variables in the file `environment` of the receipts folder, behind those of the session if
     `session` says so. The job id is the number that follows `before`, a pattern of the shell, in a line that they print.
-    `show` is a constant program that prints the facts of the job whose id is its argument.
+    `show` is a constant program that prints the facts of the job whose id is `$1`, and ends in time.
     """
 
     words: Sequence[str]

@@ -3,6 +3,7 @@
 Fields are separated by the unit separator: control characters in what Grid Engine prints are replaced.
 """
 
+import shlex
 from typing import Final
 
 SEPARATOR: Final = "\x1f"
@@ -175,8 +176,10 @@ done
 """
 )
 
+_FIRST: Final = r"""jobs "$(id -un)" "$1" | head -n 1"""
+
 # Prints a job as QUEUE does, whoever submitted it a moment ago.
-SHOW: Final = _JOBS + r"""jobs "$(id -un)" "$1" | head -n 1"""
+SHOW: Final = f'timeout 10 sh -c {shlex.quote(_JOBS + _FIRST)} sh "$1"'
 
 # Remembers, in the user's home, the jobs that Grid Engine has agreed to delete: of those that waited it keeps no record, and
 # of the others none that says so. Prints what qdel says.
