@@ -6,22 +6,21 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from broker.events import Events
 from broker.health import Probe
+from broker.post import Post
+from broker.transport import take_over
 from schemas.settings import Broker, Settings
 
 HOUSEKEEPING = "beat"
 SERVICES = ("utilities", "compute", "storage", "reservations")
 QUEUES = (*SERVICES, "delegation", HOUSEKEEPING)
 
-_HALF_A_DAY = 43200
 
-
-def create_celery(settings: Settings, *, unacked: str = "unacked", **options: Any) -> Celery:
-    """A Celery application for this deployment: queues, routes, the beat schedule and nothing that performs.
-
-    `unacked` is the key in Redis of what consumers have taken and not done yet; `options` are Celery's own.
-    """
-    celery = Celery("firecrest", broker=settings.broker.url, set_as_current=False, **options)
+def create_celery(settings: Settings, **options: Any) -> Celery:
+    """A Celery application for this deployment: queues, routes, the beat schedule and nothing that performs; `options` are Celery's own."""
+    take_over()
+    celery = Celery("firecrest", broker=settings.broker.url, set_as_current=False, amqp=Post, events=Events, **options)
     celery.conf.update(
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_create_missing_queues=False,
@@ -35,14 +34,11 @@ def create_celery(settings: Settings, *, unacked: str = "unacked", **options: An
         worker_enable_remote_control=True,
         broker_connection_retry_on_startup=True,
         broker_transport_options={
-            "visibility_timeout": _HALF_A_DAY,
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            "unacked_key": unacked,
-            "unacked_index_key": f"{unacked}_index",
-            "unacked_mutex_key": f"{unacked}_mutex",
+            "priority_steps": [0],
         },
         broker_use_ssl=redis_tls(settings.broker) or None,
         beat_schedule={
@@ -82,5 +78,10 @@ def _tick(task: str, period: float, *arguments: str) -> dict[str, Any]:
     return {"task": str(task), "schedule": period, "args": arguments, "options": {"expires": period}}
 
 
+def queue_of(name: str) -> str:
+    """The queue that tasks of this name go into."""
+    return name.partition(".")[0]
+
+
 def _by_service(name: str, *_: Any, **__: Any) -> dict[str, str]:
-    return {"queue": name.partition(".")[0]}
+    return {"queue": queue_of(name)}

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from broker.blobs import Blobs
+from broker.celery import queue_of
 from broker.grants import GrantSigner
 from broker.replies import Replies
 from broker.tasks import Allowance, Tasks
@@ -22,7 +23,6 @@ from schemas.task import Task
 
 _UNREACHABLE = (RedisError, OperationalError, ConnectionError)
 _MB = 1024 * 1024
-_RETRY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,12 @@ class Caller:
     request: str = ""
 
 
-def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, **options: Any) -> None:
+def send(
+    celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, kwargs: dict[str, Any], expires: float | None = None
+) -> None:
     """Send a message; `shown` is what Flower shows of it. Raises ConnectionError, RedisError or kombu's OperationalError."""
-    celery.send_task(
-        name,
-        (parameters,),
-        task_id=task_id,
-        argsrepr=shown,
-        kwargsrepr="{}",
-        retry=True,
-        retry_policy=_RETRY,
-        **options,
-    )
+    message = celery.amqp.as_task_v2(task_id, name, (parameters,), kwargs, expires=expires, argsrepr=shown, kwargsrepr="{}")
+    celery.amqp.put(queue_of(name), message)
 
 
 class Gateway:

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 from redis import Redis
 
+from broker.own_connections import OwnConnection
+
 _MANY: Final = 10_000
 
 
@@ -17,7 +19,7 @@ class Once:
     """
 
     def __init__(self, redis: Redis | None, kind: str) -> None:
-        self._redis = redis
+        self._own = OwnConnection(redis) if redis else None
         self._kind = kind
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
@@ -37,9 +39,9 @@ class Once:
             return True
 
     def _marks(self, identity: str, seconds: float) -> bool:
-        if self._redis is None:
+        if self._own is None:
             return True
         # With GET, since a command whose answer was lost is sent again, and finds the mark that it has made itself.
         mine = uuid4().hex
-        found = self._redis.set(f"once:{self._kind}:{identity}", mine, nx=True, get=True, ex=int(seconds) + 1)
+        found = self._own.redis.set(f"once:{self._kind}:{identity}", mine, nx=True, get=True, ex=int(seconds) + 1)
         return found is None or found == mine.encode()

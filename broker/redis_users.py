@@ -35,8 +35,7 @@ _CONNECTION: Final = (
 
 
 def _keys(*queues: str, access: str = "") -> str:
-    """The lists that kombu makes of queues: one for each priority."""
-    return " ".join(f"{access}~{queue} {access}~{queue}??[369]" for queue in queues)
+    return " ".join(f"{access}~{queue}" for queue in queues)
 
 
 def _bindings(exchange: str) -> str:
@@ -50,11 +49,12 @@ def _sends(*queues: str) -> tuple[str, ...]:
     return f"+lpush +llen +exists {_keys(*queues, access='%W')}", *(_bindings(queue) for queue in queues)
 
 
-def _consumes(*queues: str, unacked: str) -> tuple[str, ...]:
-    """Takes messages out of queues, puts back what was cut short, and notes under `unacked` what is under way."""
+def _consumes(*queues: str) -> tuple[str, ...]:
+    """Takes messages out of queues, until its bell rings."""
     return (
-        f"+brpop +rpop +lpush +rpush +llen +exists {_keys(*queues)}",
-        f"+hget +hset +hdel +zadd +zrem +zrange +set +get +del +pexpire +watch {_SCRIPT} ~{unacked} ~{unacked}_index ~{unacked}_mutex",
+        f"+brpop {_keys(*queues)} ~bell:*",
+        "+lpush +expire ~bell:*",
+        f"+lpush +llen +exists {_keys(*queues)}",
         *(_bindings(queue) for queue in queues),
         # Celery's remote control, of which the worker's side is to listen and to answer, and its events
         _bindings("celery.pidbox"),
@@ -89,7 +89,7 @@ RULES: Final = MappingProxyType(
             "+set +del +exists +incrby ~health:announcements ~health:announcements:doubts",
         ),
         "worker": (
-            *_consumes(*SERVICES, HOUSEKEEPING, unacked="unacked"),
+            *_consumes(*SERVICES, HOUSEKEEPING),
             *_sends(_DELEGATION),
             _LISTENS,
             "+publish &replies:*",
@@ -103,7 +103,7 @@ RULES: Final = MappingProxyType(
             "+hset +hgetall +set +del +exists +incrby +mget ~health:*",
         ),
         _DELEGATION: (
-            *_consumes(_DELEGATION, unacked="unacked:delegation"),
+            *_consumes(_DELEGATION),
             "+publish &replies:*",
             "+hset +hdel +expire +unlink %W~blob:*",
             f"+hget +hset {_SCRIPT} ~passed",

@@ -11,6 +11,7 @@ from typing import Any
 from redis import Redis
 
 from broker.blobs import ANSWER_SECONDS, Blob, Blobs
+from broker.own_connections import OwnConnection
 from broker.subscription import Subscription
 from schemas.errors import FirecrestError, TimedOut, error_from_wire, error_to_wire
 
@@ -72,7 +73,7 @@ class Answers:
     """The workers' side."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._own = OwnConnection(redis)
         self._blobs = Blobs(redis)
 
     def succeed(self, channel: str, call_id: str, output: Any) -> None:
@@ -91,4 +92,4 @@ class Answers:
         self._publish(channel, call_id, error=error_to_wire(error))
 
     def _publish(self, channel: str, call_id: str, **answer: Any) -> None:
-        self._redis.publish(channel, json.dumps({"id": call_id, **answer}))
+        self._own.redis.publish(channel, json.dumps({"id": call_id, **answer}))

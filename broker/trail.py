@@ -45,7 +45,8 @@ class Trail:
         if paths and self._paths:
             longer = json.dumps(told | {"paths": {name: _cut(value) for name, value in paths.items()}})
             line = longer if len(longer) < LONGEST_LINE else line
-        _LOG.info("%s", line)
+        # not _LOG.info(), which looks up who calls it
+        _LOG.handle(logging.LogRecord(LOGGER, logging.INFO, __file__, 0, line, None, None))
 
 
 def open_trail(audit: Audit) -> None:

@@ -181,7 +181,7 @@ def create_delegation(settings: Settings) -> celery.Celery:
         once=Once(redis, "petition"),
         settings=settings,
     )
-    app = create_celery(settings, unacked="unacked:delegation")
+    app = create_celery(settings)
     _serve(app, delegation, Answers(redis))
     let_pass(app, Tasks(redis, lifetime=settings.limits.task_seconds), "delegation")
     return app

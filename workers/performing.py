@@ -300,13 +300,15 @@ class _Performance(celery.Task):  # type: ignore[misc]
 class Waited(_Performance):
     """Answers whoever waits."""
 
-    def run(self, parameters: dict[str, Any], *, grant: str, reply: str) -> None:
-        """Perform, and publish output or failure."""
-        with recorded(self.workshop.trail, self.operation, self.request.id) as deed:
-            self._answer(parameters, deed, grant=grant, reply=reply)
+    Strategy = "workers.calls:strategy"
 
-    def _answer(self, parameters: dict[str, Any], deed: Deed, *, grant: str, reply: str) -> None:
-        workshop, task_id = self.workshop, self.request.id
+    def perform(self, task_id: str, parameters: dict[str, Any], *, grant: str, reply: str) -> None:
+        """Perform, and publish output or failure."""
+        with recorded(self.workshop.trail, self.operation, task_id) as deed:
+            self._answer(task_id, parameters, deed, grant=grant, reply=reply)
+
+    def _answer(self, task_id: str, parameters: dict[str, Any], deed: Deed, *, grant: str, reply: str) -> None:
+        workshop = self.workshop
         permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id, deed=deed)
         if not workshop.once.first(task_id, seconds=permit.grant.expires - time.time() + 1):
             raise GrantError(f"what the grant of task {task_id} is for has been done")

@@ -63,7 +63,6 @@ FORBIDDEN: dict[str, tuple[tuple[str, ...], Callable[[Redis], object]]] = {
     "read the delegation's queue": (("api", "worker", "beat", "flower", "probe"), lambda r: r.lrange("delegation", 0, -1)),
     "take from the delegation's queue": (("api", "worker", "beat", "flower", "probe"), lambda r: r.rpop("delegation")),
     "send to the delegation": (("api", "beat", "flower", "probe"), lambda r: r.lpush("delegation", "x")),
-    "read what the delegation has under way": (("api", "worker", "beat", "flower", "probe"), lambda r: r.hgetall("unacked:delegation")),
     "take from a service's queue": (("api", "delegation", "beat", "flower", "probe"), lambda r: r.rpop("utilities")),
     "read a service's queue": (("api", "delegation", "beat", "flower", "probe"), lambda r: r.lrange("utilities", 0, -1)),
     "send to a service": (("delegation", "beat", "flower", "probe"), lambda r: r.lpush("utilities", "x")),
