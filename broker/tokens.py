@@ -1,10 +1,13 @@
 """Bearer tokens of users: checked by the API for every call, and again by the delegation (contract, 1.1 and 3.6)."""
 
+import hashlib
 import json
 import math
 import re
+import threading
 import time
 from base64 import urlsafe_b64decode
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -12,7 +15,7 @@ from typing import Any, NoReturn
 import jwt
 
 from broker.compact import strictly_written
-from broker.key_sets import KeySet
+from broker.key_sets import KeySet, PublicKey
 from schemas.errors import Unauthorized
 from schemas.rights import Right
 from schemas.settings import Issuer
@@ -21,6 +24,8 @@ _GENERAL = "Bad header or JWT, general exception raised"
 _SIGNATURE = "JWT token has invalid signature"
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
 _LONGEST = 16384
+_PROOF_SECONDS = 60
+_MOST_PROOFS = 10_000
 _UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
 
 
@@ -32,23 +37,60 @@ class Bearer:
     rights: frozenset[Right]
 
 
+@dataclass(frozen=True)
+class _Proof:
+    """What a token is good for as long as the key that has signed it is the issuer's."""
+
+    bearer: Bearer
+    claims: dict[str, Any]
+    keys: KeySet
+    key_id: str | None
+    algorithm: str
+    key: PublicKey
+    until: float
+
+    def holds(self) -> bool:
+        """Whether it need not be made anew. Raises ServiceUnavailable."""
+        return time.monotonic() < self.until and self.keys.find(self.key_id, self.algorithm) is self.key
+
+
 class TokenVerifier:
-    """Says whose token it is, by the rules of the issuer that it names."""
+    """Says whose token it is, by the rules of the issuer that it names; a signature is remembered for a minute."""
 
     def __init__(self, issuers: Sequence[Issuer]) -> None:
         self._issuers = [(issuer, KeySet(issuer.jwks_url)) for issuer in issuers]
+        self._proofs: OrderedDict[bytes, _Proof] = OrderedDict()
+        self._lock = threading.Lock()
 
     def bearer(self, token: str, *, moment: float | None = None) -> Bearer:
         """Whose token it is, if it is valid at `moment` (Unix seconds; now by default).
 
         Raises Unauthorized in the words of the contract, or ServiceUnavailable.
         """
+        moment = time.time() if moment is None else moment
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        proof = self._proofs.get(digest)
+        if proof is None or not proof.holds():
+            proof = self._prove(token, moment)
+            self._remember(digest, proof)
+        _check_times(proof.claims, moment)
+        return proof.bearer
+
+    def _prove(self, token: str, moment: float) -> _Proof:
         header, claims = _read(token)
         issuer, keys = self._issuer(claims)
-        _check_signature(token, header, issuer, keys)
-        _check_times(claims, time.time() if moment is None else moment)
+        key = _signer(token, header, issuer, keys)
+        _check_times(claims, moment)
         _check_scopes(claims, issuer)
-        return Bearer(_user(claims, issuer), issuer.rights(_scopes(claims), _realm_roles(claims)))
+        bearer = Bearer(_user(claims, issuer), issuer.rights(_scopes(claims), _realm_roles(claims)))
+        return _Proof(bearer, claims, keys, header.get("kid"), header["alg"], key, time.monotonic() + _PROOF_SECONDS)
+
+    def _remember(self, digest: bytes, proof: _Proof) -> None:
+        with self._lock:
+            self._proofs[digest] = proof
+            self._proofs.move_to_end(digest)
+            while len(self._proofs) > _MOST_PROOFS:
+                self._proofs.popitem(last=False)
 
     def _issuer(self, claims: dict[str, Any]) -> tuple[Issuer, KeySet]:
         for issuer, keys in self._issuers:
@@ -87,7 +129,8 @@ def _no_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _check_signature(token: str, header: dict[str, Any], issuer: Issuer, keys: KeySet) -> None:
+def _signer(token: str, header: dict[str, Any], issuer: Issuer, keys: KeySet) -> PublicKey:
+    """The key of the issuer that has signed the token."""
     algorithm, key_id = header.get("alg"), header.get("kid")
     if algorithm not in issuer.algorithms:
         raise _refused("JWT token has invalid signature algorithm")
@@ -105,6 +148,7 @@ def _check_signature(token: str, header: dict[str, Any], issuer: Issuer, keys: K
         raise _refused("Invalid audience in JWT token" if audience else _GENERAL) from None
     except _UNREADABLE:
         raise _refused(_GENERAL) from None
+    return key
 
 
 def _options(issuer: Issuer) -> Any:

@@ -8,6 +8,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -329,3 +330,92 @@ def test_slow_keys_are_not_waited_for() -> None:
     with serving(200, key_set(), pause=1.2) as url, pytest.raises(ServiceUnavailable):
         TokenVerifier(issuers({"jwks_url": url})).bearer(token(claims()))
     assert time.monotonic() - began < 30  # of the 70 seconds that they take to come
+
+
+def told(keys: dict[str, rsa.RSAPrivateKey]) -> bytes:
+    """A key set of these keys by their ids."""
+    return json.dumps(
+        {"keys": [{**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": name} for name, key in keys.items()]}
+    ).encode()
+
+
+@contextmanager
+def one_issuer(keys: dict[str, rsa.RSAPrivateKey]) -> Iterator[tuple[TokenVerifier, list[bytes]]]:
+    """A verifier by an issuer of these keys, and what the issuer tells from now on."""
+    document = [told(keys)]
+
+    class Fetched:
+        def fetch(self, _: str) -> bytes:
+            return document[0]
+
+    verifier = TokenVerifier(issuers({"jwks_url": "http://127.0.0.1:9/keys"}))
+    ((_, known),) = verifier._issuers
+    known._fetcher = Fetched()
+    yield verifier, document
+
+
+def anns(key: rsa.RSAPrivateKey, **claims: Any) -> str:
+    return jwt.encode({"exp": 2e9, "preferred_username": "ann", **claims}, key, algorithm="RS256", headers={"kid": "one"})
+
+
+def again(verifier: TokenVerifier) -> None:
+    """The issuer is asked anew at the next token, as it is every ten minutes."""
+    verifier._issuers[0][1]._tried = float("-inf")
+
+
+def test_a_token_that_was_good_is_not_when_its_key_is_withdrawn_or_another_has_its_name() -> None:
+    token = anns(RSA)
+    for later in ({"two": STRANGER}, {"one": STRANGER}):
+        with one_issuer({"one": RSA}) as (verifier, document):
+            assert [verifier.bearer(token).user for _ in range(2)] == ["ann", "ann"]
+            document[0] = told(later)
+            again(verifier)
+            with pytest.raises(Unauthorized) as refused:
+                verifier.bearer(token)
+            assert refused.value.description == SIGNATURE
+
+
+def test_a_token_that_was_good_ends_at_its_time() -> None:
+    with one_issuer({"one": RSA}) as (verifier, _):
+        token = anns(RSA, exp=1000)
+        assert verifier.bearer(token, moment=999).user == "ann"
+        with pytest.raises(Unauthorized) as refused:
+            verifier.bearer(token, moment=1000)
+        assert refused.value.description == "JWT token has expired"
+
+
+def test_a_token_that_is_like_one_that_was_good_is_verified_itself() -> None:
+    with one_issuer({"one": RSA}) as (verifier, _):
+        token = anns(RSA)
+        assert verifier.bearer(token).user == "ann"
+        for other in (token[:-8] + "AAAAAAAA", anns(STRANGER), token + "A"):
+            with pytest.raises(Unauthorized):
+                verifier.bearer(other)
+
+
+def test_a_signature_is_verified_once_a_minute_and_nothing_that_is_wrong_is_remembered() -> None:
+    with one_issuer({"one": RSA}) as (verifier, _):
+        good, bad = anns(RSA), anns(STRANGER)
+        found = []
+        for _ in range(2):
+            verifier.bearer(good)
+            found += verifier._proofs.values()
+            with pytest.raises(Unauthorized):
+                verifier.bearer(bad)
+        (digest, first), *others = verifier._proofs.items()
+        assert found == [first, first]
+        assert not others
+        assert time.monotonic() + 50 < first.until < time.monotonic() + 61
+        verifier._proofs[digest] = replace(first, until=time.monotonic())
+        verifier.bearer(good)
+        assert verifier._proofs[digest].until > first.until
+
+
+def test_of_more_tokens_than_can_be_remembered_the_oldest_is_forgotten() -> None:
+    with one_issuer({"one": RSA}) as (verifier, _):
+        verifier.bearer(anns(RSA))
+        ((oldest, proof),) = verifier._proofs.items()
+        for number in range(10_000):
+            verifier._remember(number.to_bytes(4), proof)
+    assert len(verifier._proofs) == 10_000
+    assert oldest not in verifier._proofs
