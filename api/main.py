@@ -14,9 +14,11 @@ from broker.tasks import Tasks
 from broker.tokens import TokenVerifier
 from broker.trail import open_trail
 
+_REDIS_CONNECTIONS = 64  # a thousand calls at once are no thousand commands at once
+
 _settings = read_settings("api")
 open_trail(_settings.audit)
-_redis = open_redis(_settings)
+_redis = open_redis(_settings, connections=_REDIS_CONNECTIONS)
 _gateway = Gateway(
     create_celery(_settings),
     tasks=Tasks(_redis, lifetime=_settings.limits.task_seconds),

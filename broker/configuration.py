@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
-from redis import Redis
+from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -39,11 +39,16 @@ def _logged_in(broker: Broker, user: str) -> Broker:
     return broker.model_copy(update={"url": url._replace(netloc=f"{user}:{password}@{url.netloc}").geturl()})
 
 
-def open_redis(settings: Settings, *, retries: int = 1) -> Redis:
-    """A client for the deployment's Redis that tries a failed command again, for at most about `retries` seconds."""
+def open_redis(settings: Settings, *, retries: int = 1, connections: int | None = None) -> Redis:
+    """A client for the deployment's Redis that tries a failed command again, for at most about `retries` seconds.
+
+    Commands wait for each other, ten seconds at most, when there would be more than so many connections.
+    """
     backoff = ExponentialBackoff(cap=1, base=0.05)
-    return Redis.from_url(
+    kind, bounds = (BlockingConnectionPool, {"max_connections": connections, "timeout": 10}) if connections else (ConnectionPool, {})
+    pool = kind.from_url(
         settings.broker.url,
+        **bounds,
         **redis_tls(settings.broker),
         retry=Retry(backoff, retries),
         socket_timeout=10,
@@ -52,3 +57,4 @@ def open_redis(settings: Settings, *, retries: int = 1) -> Redis:
         socket_keepalive_options={socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3, socket.TCP_USER_TIMEOUT: 20000},
         health_check_interval=10,
     )
+    return Redis.from_pool(pool)
