@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import chain
 from typing import Any
@@ -16,9 +16,11 @@ from api.identity import Identity
 from api.limits import Turnstile
 from api.local import ANSWERS, Office
 from api.permission import Permission
+from api.proofs import Proofs
 from api.requests import Asked, asked, system_name
 from broker.blobs import Blob
 from broker.gateway import Caller, Gateway
+from schemas.compute import Reachable
 from schemas.errors import FirecrestError, Forbidden, ServiceUnavailable
 from schemas.operation import Course, Operation
 from schemas.settings import Settings
@@ -37,6 +39,7 @@ class Desk:
     permission: Permission
     office: Office
     settings: Settings
+    proofs: Proofs = field(default_factory=Proofs)
 
     def serve(self, operation: type[Operation], path: dict[str, str]) -> Reply:
         """Answer the current request; raises FirecrestError."""
@@ -55,7 +58,7 @@ class Desk:
             return self._deferred(wanted, caller, system)
         self._keep(wanted)
         g.task_id = uuid4().hex
-        output = self.gateway.call(wanted.op, caller, system, task_id=g.task_id)
+        output = self._call(wanted.op, caller, system, task_id=g.task_id)
         return self._file(wanted.op, output) if isinstance(wanted.op, Download) else _enveloped(wanted.op, output)
 
     def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
@@ -69,10 +72,26 @@ class Desk:
         told = {"success": route.says, "task_id": task.task_id}
         return (told if route.transfer_job else {**told, "task_url": task.url()}), route.status
 
+    def _call(self, op: Operation, caller: Caller, system: str, task_id: str = "") -> Any:
+        try:
+            output = self.gateway.call(op, caller, system, task_id=task_id)
+        except FirecrestError:
+            self.proofs.forget(caller.user, system)
+            raise
+        self.proofs.note(caller.user, system)
+        return output
+
+    def _proven(self, probe: Operation, caller: Caller, system: str) -> bool:
+        """Whether the probe would only find what is known. Where every command has a certificate of its own, nothing is."""
+        found = self.settings.system(system)
+        return isinstance(probe, Reachable) and found is not None and not found.forced_command and self.proofs.hold(caller.user, system)
+
     def _probe(self, probe: Operation, caller: Caller, system: str) -> None:
+        if self._proven(probe, caller, system):
+            return
         g.fails = probe.fails()
         try:
-            self.gateway.call(probe, caller, system)
+            self._call(probe, caller, system)
         except ServiceUnavailable:
             raise
         except FirecrestError as failed:
