@@ -32,9 +32,10 @@ class Call:
         state.task_accepted(self)
         self._tell("received", name=self.name, args=self._shown, kwargs="{}")
         try:
-            if self._expires and datetime.now(UTC) > self._expires:
+            expired = bool(self._expires and datetime.now(UTC) > self._expires)
+            if expired or self.id in state.revoked:
                 _LOG.info("nobody waits any more for %s, task %r", self.name, self.id)
-                self._tell("revoked", terminated=False, signum=None, expired=True)
+                self._tell("revoked", terminated=False, signum=None, expired=expired)
             else:
                 self._run()
         finally:
