@@ -39,7 +39,7 @@ class Plot:
         pygal = _library()
         chart = pygal.XY(
             title=self.title, x_title=self.across, y_title=self.up, style=pygal.style.CleanStyle(**_STYLE), js=(), no_prefix=True,
-            legend_at_bottom=True, legend_at_bottom_columns=1, show_x_guides=True, dots_size=3, **_SIZE,
+            legend_at_bottom=True, legend_at_bottom_columns=2 if len(self.lines) <= 4 else 3, show_x_guides=True, dots_size=3, **_SIZE,
         )  # fmt: skip
         placed = {name: [(self._place(x), self._place(y)) for x, y in points] for name, points in self.lines.items()}
         for name, points in placed.items():
