@@ -181,7 +181,7 @@ class Forger:
 
     def refused(self) -> None:
         """Return when the workers have refused, or ignored, all that was sent."""
-        refusals = re.compile(r"Task \S+\[(\w+)\] raised expected: Grant|attempt \d+ of task (\w+) is not due")
+        refusals = re.compile(r"(?:Task \S+\[|failed, task ')(\w+)(?:\] raised expected|'): Grant|attempt \d+ of task (\w+) is not due")
 
         def all_refused() -> bool:
             said = "".join(log.read_bytes()[start:].decode(errors="replace") for log, start in zip(self._logs, self._read, strict=True))
