@@ -66,12 +66,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("site", marker.args, indirect=True, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """With several processes (`-n`), one runs all that the site is needed for, and each other module is run by one."""
-    for item in items:
-        needed = {"site", "stores"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("site" if needed else item.nodeid.partition("::")[0]))
+    needed = {"site", "stores"} & set(getattr(item, "fixturenames", ()))
+    item.add_marker(pytest.mark.xdist_group("site" if needed else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
