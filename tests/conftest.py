@@ -66,10 +66,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("site", marker.args, indirect=True, scope="session")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several processes (`-n`), one runs all that the site is needed for, and each other module is run by one."""
-    needed = {"site", "stores"} & set(getattr(item, "fixturenames", ()))
-    item.add_marker(pytest.mark.xdist_group("site" if needed else item.nodeid.partition("::")[0]))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if module.split("/")[1] in ("hosts", "pure", "served") else "site"
+
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
