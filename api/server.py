@@ -4,7 +4,8 @@ Nothing of ours is imported here before gevent has made the process's locks and 
 """
 
 import resource
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from socket import SHUT_WR
@@ -109,7 +110,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 with gevent.Timeout(self.head_seconds, _TooSlow("the head of the request takes too long")):
                     req = next(parser)
                 sock.settimeout(BODY_SECONDS)
-                self.handle_request(listener_name, req, sock, addr)
+                with _joined(sock) as answered:
+                    self.handle_request(listener_name, req, answered, addr)
                 if req.should_close():
                     return True
         except StopIteration:
@@ -148,6 +150,37 @@ class Worker(GeventWorker):  # type: ignore[misc]
         with suppress(OSError):  # nobody may wait for it
             client.settimeout(1)
             client.sendall(refusal(status))
+
+
+class _Joined:
+    """A socket that sends the head of an answer together with what comes next."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._begun = False
+        self.head = b""
+
+    def sendall(self, data: bytes) -> None:
+        """Keep the head; send the rest."""
+        if self._begun:
+            head, self.head = self.head, b""
+            self._sock.sendall(head + data)
+        else:
+            self.head, self._begun = data, True
+
+    def __getattr__(self, name: str) -> Any:
+        """As the socket does."""
+        return getattr(self._sock, name)
+
+
+@contextmanager
+def _joined(sock: Any) -> Iterator[_Joined]:
+    joined = _Joined(sock)
+    try:
+        yield joined
+    finally:
+        if joined.head:
+            sock.sendall(joined.head)
 
 
 def _linger(sock: Any) -> None:

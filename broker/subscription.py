@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from redis import Redis
+from redis.exceptions import TimeoutError  # noqa: A004 (redis' own)
 
 _LOG = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 0.1
@@ -120,12 +121,15 @@ class Subscription:
     def _take_all(self, connection: Any) -> None:
         quiet = 0
         while not self._closed.is_set():
-            if connection.can_read(timeout=1):
+            try:
+                message = connection.read_response(timeout=1, disconnect_on_error=False, push_request=True)
+            except TimeoutError:
+                if (quiet := quiet + 1) % _QUIET_SECONDS == 0:
+                    with self._lock:
+                        connection.send_command("PING", check_health=False)
+            else:
                 quiet = 0
-                self._take(connection.read_response(push_request=True))
-            elif (quiet := quiet + 1) % _QUIET_SECONDS == 0:
-                with self._lock:
-                    connection.send_command("PING", check_health=False)
+                self._take(message)
 
     def _take(self, message: Any) -> None:
         if not isinstance(message, list) or message[0] not in (b"subscribe", b"message"):

@@ -282,7 +282,9 @@ def test_nothing_is_left_of_a_brief_command_that_takes_too_long(make_pool: MakeP
     assert sshd.logins() == 1
 
 
-@pytest.mark.parametrize("script", ["sleep 60", "sleep 60 & wait", "(sleep 60)", "yes", "yes | cat >/dev/null"])
+@pytest.mark.parametrize(
+    "script", ["sleep 60", "sleep 60 & wait", "(sleep 60)", "while :; do echo y; sleep 0.01; done", "yes | cat >/dev/null"]
+)
 def test_nothing_is_left_of_a_script_that_takes_too_long(make_pool: MakePool, sshd: OwnSshd, script: str) -> None:
     host = entered(make_pool(), sshd)
     mark = uuid4().hex

@@ -32,8 +32,13 @@ def raw(*argv: str, seconds: float | None = None, repeatable: bool = True) -> Co
     return Command(argv, bytes, seconds=seconds, repeatable=repeatable)
 
 
+def marked(seconds: int) -> str:
+    """A number of seconds that no other process is given."""
+    return f"{seconds}.{uuid4().int}"
+
+
 def running(mark: str) -> list[psutil.Process]:
-    """The processes that have the mark on their command line, warm shells excepted."""
+    """The processes that are given the mark."""
     return [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
 
 
@@ -46,11 +51,13 @@ def outcome(host: Host, command: Command[bytes]) -> bytes | FirecrestError:
 
 
 @pytest.mark.parametrize("seconds", [None, 60])
-@pytest.mark.parametrize("script", ["sleep 60", "sleep 60 & wait", "(sleep 60)", "yes"], ids=["child", "background", "subshell", "output"])
+@pytest.mark.parametrize(
+    "script", ["sleep {}", "sleep {} & wait", "(sleep {})", "yes {}"], ids=["child", "background", "subshell", "output"]
+)
 def test_a_command_is_ended_with_all_that_it_has_started(enter: Enter, script: str, seconds: float | None) -> None:
-    stop, mark = Stop(), uuid4().hex
+    stop, mark = Stop(), marked(60)
     with ThreadPoolExecutor() as pool:
-        ended = pool.submit(outcome, enter(stop), raw("sh", "-c", f"{script}; :", "sh", mark, seconds=seconds))
+        ended = pool.submit(outcome, enter(stop), raw("sh", "-c", f"{script.format(mark)}; :", seconds=seconds))
         eventually(lambda: running(mark))
         family = {child for process in running(mark) for child in (process, *process.children(recursive=True))}
         asked = time.monotonic()
@@ -75,10 +82,10 @@ def test_nothing_is_begun_after_the_time_is_over_and_what_ends_then_counts_for_n
 
 
 def test_the_wish_is_heeded_by_every_thread_and_by_nobody_else(enter: Enter) -> None:
-    stop, mark, other = Stop(), uuid4().hex, uuid4().hex
+    stop, mark, other = Stop(), marked(60), marked(2)
     with ThreadPoolExecutor(10) as pool:
-        ended = [pool.submit(outcome, enter(stop), raw("sh", "-c", "sleep 60; :", "sh", mark)) for _ in range(4)]
-        spared = [pool.submit(outcome, enter(Stop()), raw("sh", "-c", "sleep 2; echo done", "sh", other)) for _ in range(4)]
+        ended = [pool.submit(outcome, enter(stop), raw("sh", "-c", f"sleep {mark}; :")) for _ in range(4)]
+        spared = [pool.submit(outcome, enter(Stop()), raw("sh", "-c", f"sleep {other}; echo done")) for _ in range(4)]
         eventually(lambda: len(running(mark)) >= 4 and len(running(other)) >= 4)
         stop.ask()
         assert {type(one.result(timeout=10)) for one in ended} == {Stopped}
@@ -98,11 +105,11 @@ def test_a_command_that_ends_as_it_is_to_stop_leaves_no_shell_that_is_about_to_b
 
 
 def test_a_server_that_hangs_keeps_nobody_from_stopping(make_pool, sshd: OwnSshd) -> None:
-    stop, mark = Stop(), uuid4().hex
+    stop, mark = Stop(), marked(60)
     pool = make_pool()
     host = pool.host(sshd.system(), sshd.user, sshd.certify, stop)
     with ThreadPoolExecutor() as threads:
-        ended = threads.submit(outcome, host, raw("sh", "-c", "sleep 60; :", "sh", mark))
+        ended = threads.submit(outcome, host, raw("sh", "-c", f"sleep {mark}; :"))
         eventually(lambda: running(mark))
         sshd.kill(19)
         asked = time.monotonic()

@@ -203,7 +203,7 @@ def test_a_script_that_is_not_what_was_granted_is_never_submitted(
     ended = eventually(lambda: (found := gateway.tasks.find(task.task_id, "somebody")).status is Status.ERROR and found)
     assert ended.data == "the content of 'job.sh' is gone"
     folder = Path(settings.systems[0].job_root, "somebody", "firecrest", task.task_id)
-    assert {path.name for path in folder.rglob("*")} <= {".firecrest"}
+    assert {path.name for path in folder.rglob("*")} <= {".firecrest", "lock"}
 
 
 def test_neither_api_nor_worker_needs_more_memory_for_a_larger_file(settings: Settings, tmp_path: Path) -> None:
