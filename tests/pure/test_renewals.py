@@ -1,5 +1,6 @@
 """Renewals: beside a call, one of an entrance, few at all, not again at once after a failure."""
 
+import logging
 import threading
 import time
 
@@ -38,6 +39,7 @@ def test_only_one_renewal_of_an_entrance_and_few_at_all_are_under_way() -> None:
 
 def test_after_a_failure_there_is_none_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
     renewals, tried = Renewals(), []
+    caplog.set_level(logging.WARNING)
 
     def renew() -> None:
         tried.append(1)
