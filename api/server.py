@@ -158,15 +158,26 @@ class _Joined:
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._begun = False
-        self.head = b""
+        self._head = b""
 
     def sendall(self, data: bytes) -> None:
         """Keep the head; send the rest."""
         if self._begun:
-            head, self.head = self.head, b""
+            head, self._head = self._head, b""
             self._sock.sendall(head + data)
         else:
-            self.head, self._begun = data, True
+            self._head, self._begun = data, True
+
+    def sendfile(self, *arguments: Any, **options: Any) -> Any:
+        """Send the head, and a file behind it."""
+        self.flush()
+        return self._sock.sendfile(*arguments, **options)
+
+    def flush(self) -> None:
+        """Send the head if it is still here."""
+        head, self._head = self._head, b""
+        if head:
+            self._sock.sendall(head)
 
     def __getattr__(self, name: str) -> Any:
         """As the socket does."""
@@ -179,8 +190,7 @@ def _joined(sock: Any) -> Iterator[_Joined]:
     try:
         yield joined
     finally:
-        if joined.head:
-            sock.sendall(joined.head)
+        joined.flush()
 
 
 def _linger(sock: Any) -> None:

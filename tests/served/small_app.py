@@ -1,7 +1,11 @@
-"""A WSGI application: reads as many bytes of a body as the path says, and answers when so many calls have come as the query says."""
+"""A WSGI application: reads as many bytes of a body as the path says, and answers when so many calls have come as the query says.
+
+Or it sends its own text.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 PATCHED = type(threading.Lock()).__module__.startswith("gevent")
@@ -10,6 +14,10 @@ SEEN = [0]
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+    if environ["PATH_INFO"] == "/file":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(Path(__file__).stat().st_size))])
+        wrapped: Iterator[bytes] = environ["wsgi.file_wrapper"](Path(__file__).open("rb"))  # noqa: SIM115 (the server closes it)
+        return wrapped
     with REACHED:
         SEEN[0] += 1
         REACHED.notify_all()

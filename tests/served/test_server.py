@@ -105,6 +105,16 @@ def test_a_thousand_calls_may_be_under_way_at_once(start: Start) -> None:
         connection.close()
 
 
+def test_a_file_is_sent_behind_the_head_of_its_answer(start: Start) -> None:
+    server = start()
+    for verb, content in (("GET", Path(__file__).with_name("small_app.py").read_bytes()), ("HEAD", b"")):
+        with server.connect() as connection:
+            connection.sendall(f"{verb} /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = whole(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body == content
+
+
 def test_requests_that_are_sent_one_behind_the_other_are_answered_in_order(start: Start) -> None:
     with start().connect() as connection:
         connection.sendall(
