@@ -2,12 +2,11 @@
 
 import re
 
-_BLANK = r"[ \t]*+"
-_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_WORD = rf'(?:{_NAME}|"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*+")'
-_PARAMETER = rf"{_NAME}(?:{_BLANK}={_BLANK}{_WORD})?"
-_PREFERENCE = rf"({_NAME})(?:{_BLANK}={_BLANK}({_WORD}))?+(?:{_BLANK};{_BLANK}(?:{_PARAMETER})?+)*+"
-_ELEMENT = re.compile(rf"[ \t,]*+(?:{_PREFERENCE})?+{_BLANK}(?:,|\Z)")
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*"'
+_TOKEN = re.compile(rf"[ \t]*({_NAME}|{_QUOTED}|[=;,]|\Z)")
+# n is a name, q is quoted: a preference with its parameters, each of which may be missing
+_ELEMENT = re.compile(r"(?:n(?:=[nq])?(?:;(?:n(?:=[nq])?)?)*)?")
 _MOST = 10**9
 
 
@@ -23,12 +22,31 @@ def wait_seconds(prefer: str) -> int | None:
 def _preferences(text: str) -> dict[str, str]:
     """Values by name, of each name the first (section 2); nothing if the header is not well-formed."""
     found: dict[str, str] = {}
-    at = 0
-    while at < len(text):
-        element = _ELEMENT.match(text, at)
-        if element is None:
+    element: list[str] = []
+    for token in [*_tokens(text), ","]:
+        if token != ",":
+            element.append(token)
+            continue
+        kinds = "".join(map(_kind, element))
+        if not _ELEMENT.fullmatch(kinds):
             return {}
-        if element[1]:
-            found.setdefault(element[1].lower(), element[2] or "")
-        at = element.end()
+        if element:
+            found.setdefault(element[0].lower(), element[2] if kinds[1:2] == "=" else "")
+        element = []
     return found
+
+
+def _tokens(text: str) -> list[str]:
+    """Words and what stands between them; a single `=`, which is no preference, if anything is neither."""
+    tokens, at = [], 0
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        if token is None:
+            return ["="]
+        tokens += [token[1]] if token[1] else []
+        at = token.end()
+    return tokens
+
+
+def _kind(token: str) -> str:
+    return token if token in ("=", ";") else "q" if token.startswith('"') else "n"
