@@ -23,9 +23,9 @@ def _preferences(text: str) -> dict[str, str]:
     """Values by name, of each name the first (section 2); nothing if the header is not well-formed."""
     found: dict[str, str] = {}
     element: list[str] = []
-    for token in [*_tokens(text), ","]:
-        if token != ",":
-            element.append(token)
+    for part in [*_tokens(text), ","]:
+        if part != ",":
+            element.append(part)
             continue
         kinds = "".join(map(_kind, element))
         if not _ELEMENT.fullmatch(kinds):
