@@ -28,6 +28,8 @@ _RESTARTED = ("api", "worker-1", "worker-2")
 _QUIET, _AGAIN, _LOADED = "alone", "alone again (A/A)", f"beside {CLIENTS} clients of another user"
 _PAUSE = 2  # seconds in which what is under way comes to its end, and the other user's burst is theirs again
 
+_BETWEEN = 0.05  # seconds from one call of the other user to the next, which is less than they may make
+
 Stop = Callable[[], Counter[int]]
 
 
@@ -65,6 +67,7 @@ def _measured(site: Site, *, rounds: int, calls: int) -> tuple[dict[str, Series]
             begun = time.monotonic()
             stop = flooding(many) if name == _LOADED else None
             for _ in range(calls):
+                time.sleep(_BETWEEN)
                 found[name].time(api.whoami)
             if stop:
                 answered += stop()

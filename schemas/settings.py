@@ -285,7 +285,7 @@ class Limits(Section):
     calls_per_second: float = Field(
         30, ge=0, description="Calls a second that one user may go on making, best a share of what the machines carry; no limit when 0"
     )
-    calls_burst: int = Field(60, ge=1, description="Calls that a user who was quiet may make beyond that")
+    calls_burst: int = Field(20, ge=1, description="Calls that a user who was quiet may make beyond that")
     calls_at_once: int = Field(
         8, ge=0, description="Calls of one user that may be under way at once, over all API processes. No limit when 0"
     )
