@@ -108,7 +108,7 @@ def _fill(redis: Redis, user: str, ids: list[str]) -> None:
     tasks.cancel(model)
     copy = redis.register_script(_COPY)
     for at in range(0, len(ids), _BATCH):
-        copy([f"task:{model}", f"tasks:of:{user}"], [_SECONDS, time.time(), *ids[at : at + _BATCH]])
+        copy([f"task:{model}", f"tasks:of:{user}"], [_SECONDS, f"{time.time():.6f}", *ids[at : at + _BATCH]])
     _remove(redis, user, [model])
 
 
