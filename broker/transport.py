@@ -19,7 +19,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
     @contextmanager
     def conn_or_acquire(self, client: Redis | None = None) -> Iterator[Redis]:
-        """It."""
+        """The client that is kept, where none is given."""
         yield client or self.kept
 
     def basic_ack(self, *_: Any, **__: Any) -> None:
@@ -30,7 +30,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
     @cached_property
     def kept(self) -> Redis:
-        """The client."""
+        """The one client of this channel."""
         client: Redis = self._create_client()
         return client
 
@@ -40,7 +40,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
-    """The transport."""
+    """Redis, by way of such channels."""
 
     Channel = Channel
 

@@ -2,11 +2,11 @@
 
 import logging
 import threading
-import time
 
 import pytest
 
 from schemas.errors import MachineNotAvailable
+from tests.real_site import eventually
 from workers.renewals import Renewals
 
 ENTRANCE = ("system", "user")
@@ -14,10 +14,7 @@ ENTRANCE = ("system", "user")
 
 def over(renewals: Renewals) -> None:
     """Wait until none is under way."""
-    end = time.monotonic() + 10
-    while renewals._under_way:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    eventually(lambda: not renewals._under_way, pause=0.01)
 
 
 def test_only_one_renewal_of_an_entrance_and_few_at_all_are_under_way() -> None:
