@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """One of several processes (`-n`) leaves it to their head to show what there is."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["sections"] = {title: lines() for title, lines in session.config.stash[SECTIONS].items()}
+        session.config.workeroutput["sections"] = {title: list(lines()) for title, lines in session.config.stash[SECTIONS].items()}
 
 
 @pytest.hookimpl(optionalhook=True)

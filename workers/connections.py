@@ -3,6 +3,7 @@
 import base64
 import logging
 import random
+import select
 import shlex
 import socket
 import time
@@ -59,6 +60,15 @@ class PromptSocket(socket.socket):
         self._at += len(piece)
         return piece
 
+    def cut_off(self) -> bool:
+        """Whether the other side has ended the connection, be its last words read or not."""
+        poll = select.poll()
+        try:
+            poll.register(self, select.POLLRDHUP)
+        except ValueError:  # closed on this side
+            return True
+        return bool(poll.poll(0))
+
 
 class NoSessionError(Exception):
     """The server has no room for one more session on this connection."""
@@ -74,7 +84,7 @@ class Connection:
 
     def usable(self) -> bool:
         """Whether the connection still stands, as far as known."""
-        return self._transport.is_active()
+        return self._transport.is_active() and not self._socket.cut_off()
 
     def shell(self, deadline: float) -> Shell:
         """A new warm shell. Raises NoSessionError, NotStartedError, or MachineNotAvailable when no shell answers in it."""
