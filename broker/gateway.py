@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -35,12 +36,20 @@ class Caller:
     request: str = ""
 
 
-def send(
-    celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, kwargs: dict[str, Any], expires: float | None = None
-) -> None:
+def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str, kwargs: dict[str, Any]) -> None:
     """Send a message; `shown` is what Flower shows of it. Raises ConnectionError, RedisError or kombu's OperationalError."""
-    message = celery.amqp.as_task_v2(task_id, name, (parameters,), kwargs, expires=expires, argsrepr=shown, kwargsrepr="{}")
+    message = celery.amqp.as_task_v2(task_id, name, (parameters,), kwargs, argsrepr=shown, kwargsrepr="{}")
     celery.amqp.put(queue_of(name), message)
+
+
+def ask(celery: Celery, replies: Replies, name: str, parameters: Any, *, task_id: str, shown: str, seconds: float, **kwargs: Any) -> Any:
+    """Send a message as `send` does, and wait so long for what it asks for, which is not begun later.
+
+    Raises what `send` and `Replies.ask` do.
+    """
+    kwargs["reply"] = replies.channel
+    message = celery.amqp.as_task_v2(task_id, name, (parameters,), kwargs, expires=seconds, argsrepr=shown, kwargsrepr="{}")
+    return replies.ask(task_id, partial(celery.amqp.post, queue_of(name), message), seconds=seconds)
 
 
 class Gateway:
@@ -74,10 +83,8 @@ class Gateway:
         task_id, patience = task_id or uuid4().hex, self._limits.patience
         grant = self._grant(op, task_id, caller, system, seconds=patience)
         try:
-            with self._replies.expected(task_id) as answer:
-                kwargs = {"grant": grant, "reply": self._replies.channel}
-                send(self._celery, op.task(), op.parameters(), task_id=task_id, shown=op.shown(), kwargs=kwargs, expires=patience)
-                return self._replies.wait(answer, seconds=patience)
+            parameters, shown = op.parameters(), op.shown()
+            return ask(self._celery, self._replies, op.task(), parameters, task_id=task_id, shown=shown, seconds=patience, grant=grant)
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
 

@@ -1,19 +1,23 @@
 """Grants: signed by the API, verified by whoever acts on them, with the caller's token sealed inside."""
 
+import hashlib
 import json
+import math
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import jwt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from jwt.utils import base64url_decode
+from jwt.utils import base64url_decode, base64url_encode
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
+from nacl.signing import SigningKey
 from pydantic import ValidationError
 
 from broker.compact import strictly_written
@@ -23,7 +27,9 @@ from schemas.grant import Grant, GrantError
 from schemas.operation import Operation, digest
 from schemas.settings import Keys
 
-_ALGORITHM = "EdDSA"
+_ALGORITHM: Final = "EdDSA"
+_SEAL_SECONDS: Final = 60.0
+_MANY: Final = 4000
 
 
 class GrantSigner:
@@ -33,6 +39,7 @@ class GrantSigner:
         """One whose keys never change."""
         self._key: Callable[[], Ed25519PrivateKey] = lambda: key
         self._seal: Callable[[], X25519PublicKey] = lambda: seal
+        self._seals = _Seals()
 
     @classmethod
     def of(cls, keys: Keys) -> "GrantSigner":
@@ -54,7 +61,7 @@ class GrantSigner:
             parameters=digest(op.parameters()),
             accepted=int(now),
             expires=now + seconds,
-            seal=b64encode(SealedBox(PublicKey(self._seal().public_bytes_raw())).encrypt(token.encode())).decode(),
+            seal=self._seals.sealed(token, self._seal()),
             request=request,
         )
         return sign_claims(statement.model_dump(), self._key())
@@ -79,9 +86,36 @@ class GrantVerifier:
             raise GrantError(f"not a grant of this API: {wrong}") from None
 
 
+class _Seals:
+    """Tokens as they were sealed within the last minute: sealing takes longer than signing does."""
+
+    def __init__(self) -> None:
+        self._sealed: dict[tuple[bytes, bytes], tuple[float, str]] = {}
+
+    def sealed(self, token: str, seal: X25519PublicKey) -> str:
+        """The token, readable by the holder of the key alone."""
+        now, which = time.monotonic(), (hashlib.sha256(token.encode()).digest(), seal.public_bytes_raw())
+        since, text = self._sealed.get(which, (-math.inf, ""))
+        if now - since > _SEAL_SECONDS:
+            text = b64encode(SealedBox(PublicKey(which[1])).encrypt(token.encode())).decode()
+            if len(self._sealed) >= _MANY:
+                self._sealed.clear()
+            self._sealed[which] = now, text
+        return text
+
+
 def sign_claims(claims: dict[str, Any], key: Ed25519PrivateKey) -> str:
     """A JWT whose header names the key that signed it."""
-    return jwt.encode(claims, key, algorithm=_ALGORITHM, headers={"kid": key_id(key.public_key())})
+    head, signer = _signer(key)
+    stated = f"{head}.{base64url_encode(json.dumps(claims).encode()).decode()}"
+    return f"{stated}.{base64url_encode(signer.sign(stated.encode()).signature).decode()}"
+
+
+@lru_cache
+def _signer(key: Ed25519PrivateKey) -> tuple[str, SigningKey]:
+    """The header of what the key signs, and the key for libsodium, which takes half as long as OpenSSL."""
+    header = {"alg": _ALGORITHM, "kid": key_id(key.public_key()), "typ": "JWT"}
+    return base64url_encode(json.dumps(header).encode()).decode(), SigningKey(key.private_bytes_raw())
 
 
 def verified_claims(text: str, ring: KeyRing) -> tuple[dict[str, Any], Enrolled]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from redis import Redis
@@ -10,6 +10,14 @@ from redis import Redis
 from broker.own_connections import OwnConnection
 
 _MANY: Final = 10_000
+
+
+class Claim(NamedTuple):
+    """What marks that something was done, in which `mine` tells whose mark it is; it lasts so many seconds."""
+
+    key: str
+    mine: str
+    seconds: int
 
 
 class Once:
@@ -26,7 +34,22 @@ class Once:
 
     def first(self, identity: str, *, seconds: float) -> bool:
         """Whether nobody has asked for this identity before; it is remembered for so long. Raises RedisError."""
-        return self._is_new(identity, seconds) and self._marks(identity, seconds)
+        claim = self.claim(identity, seconds=seconds)
+        return claim is not None and self.holds(claim)
+
+    def claim(self, identity: str, *, seconds: float) -> Claim | None:
+        """A claim to be the first, which is for Redis to decide; None when this process knows better."""
+        if not self._is_new(identity, seconds):
+            return None
+        return Claim(f"once:{self._kind}:{identity}", uuid4().hex, int(seconds) + 1)
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether nobody else has made the claim. Raises RedisError."""
+        if self._own is None:
+            return True
+        # With GET, since a command whose answer was lost is sent again, and finds the mark that it has made itself.
+        found = self._own.redis.set(claim.key, claim.mine, nx=True, get=True, ex=claim.seconds)
+        return found is None or found == claim.mine.encode()
 
     def _is_new(self, identity: str, seconds: float) -> bool:
         now = time.monotonic()
@@ -37,11 +60,3 @@ class Once:
                 return False
             self._done[identity] = now + seconds
             return True
-
-    def _marks(self, identity: str, seconds: float) -> bool:
-        if self._own is None:
-            return True
-        # With GET, since a command whose answer was lost is sent again, and finds the mark that it has made itself.
-        mine = uuid4().hex
-        found = self._own.redis.set(f"once:{self._kind}:{identity}", mine, nx=True, get=True, ex=int(seconds) + 1)
-        return found is None or found == mine.encode()

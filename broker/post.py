@@ -8,7 +8,9 @@ from uuid import uuid4
 
 from celery.app.amqp import AMQP, task_message
 from kombu import Consumer
+from redis import Redis
 
+from broker.outbox import Lost, Outbox
 from broker.own_connections import OwnConnection
 
 _BELL_SECONDS: Final = 60
@@ -23,14 +25,11 @@ class Post(AMQP):  # type: ignore[misc]
 
     def put(self, queue: str, message: task_message) -> None:
         """Put a message into a queue; one that cannot be put is tried once more. Raises ConnectionError, RedisError or OperationalError."""
-        letter = self._channel.prepare_message(
-            json.dumps(message.body),
-            content_type="application/json",
-            content_encoding="utf-8",
-            headers=message.headers,
-            properties=message.properties,
-        )
-        self._channel.basic_publish(letter, "", queue)
+        self._channel.kept.lpush(queue, self._written(queue, message))
+
+    def post(self, queue: str, message: task_message, lost: Lost) -> None:
+        """Have a message put into a queue soon, and call `lost` with what `put` would raise. Raises OperationalError."""
+        self._outbox.put(queue, self._written(queue, message), lost)
 
     def take(self, queues: Iterable[str], *, seconds: float) -> bytes | None:
         """The oldest message of the first queue that has one, or None when none has come for so long. Raises as for `put`."""
@@ -54,6 +53,22 @@ class Post(AMQP):  # type: ignore[misc]
     def TaskConsumer(self, channel: Any, *_: Any, **options: Any) -> Consumer:  # noqa: N802 (Celery's)
         """One that takes nothing: threads do (`broker.consumer`)."""
         return self.Consumer(channel, queues=[], **options)
+
+    def _written(self, queue: str, message: task_message) -> str:
+        """A message as queues hold it."""
+        letter = self._channel.prepare_message(
+            json.dumps(message.body),
+            content_type="application/json",
+            content_encoding="utf-8",
+            headers=message.headers,
+            properties=message.properties,
+        )
+        self._channel._inplace_augment_message(letter, "", queue)  # noqa: SLF001 (kombu's channels do, before they use a slower JSON)
+        return json.dumps(letter)
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        return Outbox(lambda: cast(Redis, self._channel.kept.client()))
 
     @cached_property
     def _bell(self) -> str:

@@ -1,21 +1,31 @@
 """Answers to waited calls: published to the process that waits, kept nowhere."""
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Late
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from redis import Redis
 
 from broker.blobs import ANSWER_SECONDS, Blob, Blobs
+from broker.once import Claim
+from broker.outbox import Lost
 from broker.own_connections import OwnConnection
 from broker.subscription import Subscription
 from schemas.errors import FirecrestError, TimedOut, error_from_wire, error_to_wire
 
 _LARGE = 32768
+
+
+class _Answer:
+    """What one thread waits for; a lock costs a fraction of a Future."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] | Exception = {}
+        self.come = threading.Lock()
+        self.come.acquire()
 
 
 class Replies:
@@ -25,29 +35,28 @@ class Replies:
         self.subscription = Subscription(redis)
         self.channel = self.subscription.channel
         self._blobs = Blobs(redis)
-        self._pending: dict[str, Future[dict[str, Any]]] = {}
+        self._pending: dict[str, _Answer] = {}
         self.subscription.add(self.channel, self._take)
 
-    @contextmanager
-    def expected(self, call_id: str) -> Iterator[Future[dict[str, Any]]]:
-        """A future for the answer to a call, to be asked for before the call is sent."""
+    def ask(self, call_id: str, post: Callable[[Lost], None], *, seconds: float) -> Any:
+        """Have a call posted, and wait so long for its output; a Blob where the operation yields bytes.
+
+        Raises the FirecrestError that the operation ended with, TimedOut when no answer came in time, what `post` raises or tells is lost,
+        or ConnectionError when no answer could be heard.
+        """
         self.subscription.ready(self.channel)
-        future: Future[dict[str, Any]] = Future()
-        self._pending[call_id] = future
+        answer = self._pending[call_id] = _Answer()
         try:
-            yield future
+            post(partial(self._settle, call_id))
+            if not answer.come.acquire(timeout=seconds):
+                raise TimedOut("Command has finished with timeout signal")
         finally:
             self._pending.pop(call_id, None)
+        return self._read(answer.found)
 
-    def wait(self, answer: "Future[dict[str, Any]]", *, seconds: float) -> Any:
-        """The output; a Blob where the operation yields bytes.
-
-        Raises the FirecrestError that the operation ended with, or TimedOut when no answer came in time.
-        """
-        try:
-            found = answer.result(timeout=seconds)
-        except Late:
-            raise TimedOut("Command has finished with timeout signal") from None
+    def _read(self, found: dict[str, Any] | Exception) -> Any:
+        if isinstance(found, Exception):
+            raise found
         if "error" in found:
             raise error_from_wire(found["error"])
         if "raw" in found:
@@ -61,35 +70,51 @@ class Replies:
         self.subscription.close()
 
     def _take(self, said: bytes | None) -> None:
-        if said is None:
-            return
-        answer = json.loads(said)
-        future = self._pending.get(answer.pop("id"))
-        if future is not None and not future.done():
-            future.set_result(answer)
+        if said is not None:
+            answer = json.loads(said)
+            self._settle(answer.pop("id"), answer)
+
+    def _settle(self, call_id: str, found: dict[str, Any] | Exception) -> None:
+        answer = self._pending.pop(call_id, None)
+        if answer is not None:
+            answer.found = found
+            answer.come.release()
+
+
+# Marks a claim as `Once.holds` does, and publishes unless somebody else has made it.
+_PUBLISH_ONCE = """
+local found = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'EX', ARGV[2])
+if found and found ~= ARGV[1] then return 0 end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1
+"""
 
 
 class Answers:
-    """The workers' side."""
+    """The workers' side. An answer with a claim is given by whoever has made the claim, and by nobody else: methods tell whether it was."""
 
     def __init__(self, redis: Redis) -> None:
         self._own = OwnConnection(redis)
         self._blobs = Blobs(redis)
+        self._publish_once = redis.register_script(_PUBLISH_ONCE)
 
-    def succeed(self, channel: str, call_id: str, output: Any) -> None:
-        """Answer a call with JSON, or with the bytes in a Blob."""
+    def succeed(self, channel: str, call_id: str, output: Any, claim: Claim | None = None) -> bool:
+        """Answer a call with JSON, or with the bytes in a Blob. Raises RedisError."""
         if isinstance(output, Blob):
-            self._publish(channel, call_id, raw=asdict(output))
-            return
+            return self._publish(channel, call_id, claim, "raw", json.dumps(asdict(output)))
         text = json.dumps(output)
         if len(text) > _LARGE:
-            self._publish(channel, call_id, blob=asdict(self._blobs.put([text.encode()], seconds=ANSWER_SECONDS)))
-        else:
-            self._publish(channel, call_id, output=output)
+            blob = self._blobs.put([text.encode()], seconds=ANSWER_SECONDS)
+            return self._publish(channel, call_id, claim, "blob", json.dumps(asdict(blob)))
+        return self._publish(channel, call_id, claim, "output", text)
 
-    def fail(self, channel: str, call_id: str, error: FirecrestError) -> None:
-        """Answer a call with its failure."""
-        self._publish(channel, call_id, error=error_to_wire(error))
+    def fail(self, channel: str, call_id: str, error: FirecrestError, claim: Claim | None = None) -> bool:
+        """Answer a call with its failure. Raises RedisError."""
+        return self._publish(channel, call_id, claim, "error", json.dumps(error_to_wire(error)))
 
-    def _publish(self, channel: str, call_id: str, **answer: Any) -> None:
-        self._own.redis.publish(channel, json.dumps({"id": call_id, **answer}))
+    def _publish(self, channel: str, call_id: str, claim: Claim | None, what: str, text: str) -> bool:
+        said = f'{{"id": {json.dumps(call_id)}, "{what}": {text}}}'
+        if claim is None:
+            self._own.redis.publish(channel, said)
+            return True
+        return bool(self._publish_once([claim.key], [claim.mine, claim.seconds, channel, said], client=self._own.redis))

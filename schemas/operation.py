@@ -74,6 +74,11 @@ class Route:
         return rights_for(self.verb, self.queue) if self.open_to is None else self.open_to
 
     @property
+    def reads(self) -> bool:
+        """Whether it leaves all as it is."""
+        return self.verb in ("GET", "")
+
+    @property
     def stoppable(self) -> bool:
         """Whether it may be cancelled after a worker has begun it."""
         return not self.once

@@ -310,16 +310,24 @@ class Waited(_Performance):
     def _answer(self, task_id: str, parameters: dict[str, Any], deed: Deed, *, grant: str, reply: str) -> None:
         workshop = self.workshop
         permit = workshop.admit(self.operation, parameters, grant=grant, task_id=task_id, deed=deed)
-        if not workshop.once.first(task_id, seconds=permit.grant.expires - time.time() + 1):
-            raise GrantError(f"what the grant of task {task_id} is for has been done")
+        claim = workshop.once.claim(task_id, seconds=permit.grant.expires - time.time() + 1)
+        # what only reads may be done twice, if it is told once
+        if claim is None or not (self.operation.route.reads or workshop.once.holds(claim)):
+            raise _repeated(task_id)
         try:
             output = workshop.perform(self.operation, parameters, permit, Stop())
         except FirecrestError as failed:
-            workshop.answers.fail(reply, task_id, failed)
+            if not workshop.answers.fail(reply, task_id, failed, claim):
+                raise _repeated(task_id) from failed
             raise
         finally:
             workshop.forget_uploads(self.operation, parameters)
-        workshop.answers.succeed(reply, task_id, output)
+        if not workshop.answers.succeed(reply, task_id, output, claim):
+            raise _repeated(task_id)
+
+
+def _repeated(task_id: str) -> GrantError:
+    return GrantError(f"what the grant of task {task_id} is for has been done")
 
 
 class Tracked(_Performance):

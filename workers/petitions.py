@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from broker.gateway import send
+from broker.gateway import ask
 from broker.grants import sign_claims
 from broker.replies import Replies
 from schemas.errors import ServiceUnavailable, TimedOut
@@ -42,9 +42,7 @@ class Petitioner:
         claims = {**wanted, "call": call_id, "worker": self._worker, "at": int(time.time())}
         petition = sign_claims(claims, self._key())
         try:
-            with self._replies.expected(call_id) as answer:
-                kwargs = {"reply": self._replies.channel}
-                send(self._app, "delegation.Certify", petition, task_id=call_id, shown=self._worker, kwargs=kwargs, expires=_PATIENCE)
-                return str(self._replies.wait(answer, seconds=_PATIENCE))
+            found = ask(self._app, self._replies, "delegation.Certify", petition, task_id=call_id, shown=self._worker, seconds=_PATIENCE)
+            return str(found)
         except (TimedOut, RedisError, OperationalError, ConnectionError) as lost:
             raise ServiceUnavailable("The delegation does not answer") from lost

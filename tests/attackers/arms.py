@@ -17,7 +17,7 @@ from redis import Redis
 
 from broker.celery import create_celery
 from broker.configuration import open_redis, settings_in
-from broker.gateway import send
+from broker.gateway import ask
 from broker.grants import sign_claims
 from broker.keys import signing_key
 from broker.replies import Replies
@@ -72,10 +72,8 @@ class Insider:
     def send(self, petition: str) -> str:
         """What the delegation answers to a petition; raises what it refuses with."""
         call_id = uuid4().hex
-        with closing(Replies(open_redis(self.settings))) as replies, replies.expected(call_id) as answer:
-            kwargs = {"reply": replies.channel}
-            send(self.app, "delegation.Certify", petition, task_id=call_id, shown="intruder", kwargs=kwargs, expires=30)
-            return str(replies.wait(answer, seconds=30))
+        with closing(Replies(open_redis(self.settings))) as replies:
+            return str(ask(self.app, replies, "delegation.Certify", petition, task_id=call_id, shown="intruder", seconds=30))
 
     def enter(self, user: str, key: UserKey, certificate: str, *, source: str = "127.0.0.1") -> paramiko.Transport:
         """A connection to the system as that user, from that address; raises paramiko.AuthenticationException."""

@@ -1,0 +1,69 @@
+"""Letters that leave for queues by one connection: those that come while others are on their way go together, in one command."""
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from redis import Redis
+
+_LOG = logging.getLogger(__name__)
+
+# Called with what became of a letter that may not have arrived.
+Lost = Callable[[Exception], None]
+
+
+class _Letter(NamedTuple):
+    queue: str
+    text: str
+    lost: Lost
+
+
+class Outbox:
+    """One thread that puts letters into queues, for all threads that wait for what comes of them and not for that."""
+
+    def __init__(self, connect: Callable[[], Redis]) -> None:
+        """Connect when the first letter comes, by a function that may raise RedisError."""
+        self._connect = connect
+        self._redis: Redis | None = None
+        self._letters: SimpleQueue[_Letter] = SimpleQueue()
+        self._sender: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def put(self, queue: str, text: str, lost: Lost) -> None:
+        """Have a letter put into a queue soon; call `lost`, in another thread, if it cannot be."""
+        self._letters.put(_Letter(queue, text, lost))
+        if self._sender is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._sender is None:
+                self._sender = threading.Thread(target=self._run, name="outbox", daemon=True)
+                self._sender.start()
+
+    def _run(self) -> None:
+        while True:
+            self._send(self._waiting())
+
+    def _waiting(self) -> dict[str, list[_Letter]]:
+        """All letters that wait, at least one, by their queues."""
+        found: dict[str, list[_Letter]] = {}
+        letter = self._letters.get()
+        while True:
+            found.setdefault(letter.queue, []).append(letter)
+            try:
+                letter = self._letters.get_nowait()
+            except Empty:
+                return found
+
+    def _send(self, waiting: dict[str, list[_Letter]]) -> None:
+        for queue, letters in waiting.items():
+            try:
+                self._redis = self._redis or self._connect()
+                self._redis.lpush(queue, *(letter.text for letter in letters))
+            except Exception as lost:  # noqa: BLE001 (the outermost frame of the thread; redis-py raises TypeError, too, when cut off)
+                _LOG.warning("%s letters for %s may not have arrived: %s", len(letters), queue, lost)
+                for letter in letters:
+                    letter.lost(lost)
