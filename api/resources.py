@@ -1,11 +1,12 @@
 """A flask-restx resource for every declared operation."""
 
+import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from flask import Response, g, request, send_file
@@ -59,7 +60,9 @@ class Desk:
         self._keep(wanted)
         g.task_id = uuid4().hex
         output = self._call(wanted.op, caller, system, task_id=g.task_id)
-        return self._file(wanted.op, output) if isinstance(wanted.op, Download) else _enveloped(wanted.op, output)
+        if isinstance(output, Blob):
+            return self._file(cast(Download, wanted.op), output)
+        return _enveloped_as_it_is(wanted.op, output)
 
     def _deferred(self, wanted: Asked, caller: Caller, system: str) -> Reply:
         route = wanted.op.route
@@ -72,7 +75,7 @@ class Desk:
         told = {"success": route.says, "task_id": task.task_id}
         return (told if route.transfer_job else {**told, "task_url": task.url()}), route.status
 
-    def _call(self, op: Operation, caller: Caller, system: str, task_id: str = "") -> Any:
+    def _call(self, op: Operation, caller: Caller, system: str, task_id: str = "") -> bytes | Blob:
         try:
             output = self.gateway.call(op, caller, system, task_id=task_id)
         except FirecrestError:
@@ -153,6 +156,15 @@ def _method(space: Namespace, operation: type[Operation], path: str, desk: Desk)
     method.__doc__ = operation.__doc__
     describe(space, method, operation, alias=path != operation.route.path)
     return method
+
+
+def _enveloped_as_it_is(op: Operation, output: bytes) -> Reply:
+    """What `_enveloped` makes of an output that is JSON already, which is neither read nor written anew."""
+    route = op.route
+    if route.output is None or route.envelope is None:
+        return _enveloped(op, json.loads(output))
+    said = f'"description": {json.dumps(op.says())}, ' if route.says else ""
+    return Response(f'{{{said}"{route.envelope}": '.encode() + output + b"}\n", route.status, mimetype="application/json")
 
 
 def _enveloped(op: Operation, output: Any) -> Reply:

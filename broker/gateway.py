@@ -2,18 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from celery import Celery
+from celery.utils.nodenames import anon_nodename
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from broker.blobs import Blobs
 from broker.celery import queue_of
 from broker.grants import GrantSigner
-from broker.replies import Replies
+from broker.replies import Output, Replies
 from broker.tasks import Allowance, Tasks
 from schemas.errors import ServiceUnavailable, SizeLimit, StorageRefused
 from schemas.fields import Upload
@@ -24,6 +26,7 @@ from schemas.task import Task
 
 _UNREACHABLE = (RedisError, OperationalError, ConnectionError)
 _MB = 1024 * 1024
+_ORIGIN = anon_nodename()
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ def send(celery: Celery, name: str, parameters: Any, *, task_id: str, shown: str
     celery.amqp.put(queue_of(name), message)
 
 
-def ask(celery: Celery, replies: Replies, name: str, parameters: Any, *, task_id: str, shown: str, seconds: float, **kwargs: Any) -> Any:
+def ask(celery: Celery, replies: Replies, name: str, parameters: Any, *, task_id: str, shown: str, seconds: float, **kwargs: Any) -> Output:
     """Send a message as `send` does, and wait so long for what it asks for, which is not begun later.
 
     Raises what `send` and `Replies.ask` do.
     """
     kwargs["reply"] = replies.channel
-    message = celery.amqp.as_task_v2(task_id, name, (parameters,), kwargs, expires=seconds, argsrepr=shown, kwargsrepr="{}")
+    expires = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    message = celery.amqp.as_task_v2(task_id, name, (parameters,), kwargs, expires=expires, argsrepr=shown, kwargsrepr="{}", origin=_ORIGIN)
     return replies.ask(task_id, partial(celery.amqp.post, queue_of(name), message), seconds=seconds)
 
 
@@ -75,7 +79,7 @@ class Gateway:
         self._limits = limits
         self._storage = storage
 
-    def call(self, op: Operation, caller: Caller, system: str, *, task_id: str = "") -> Any:
+    def call(self, op: Operation, caller: Caller, system: str, *, task_id: str = "") -> Output:
         """Perform `op`, as that task or as a new one, and wait for its output; what nobody waits for any more is never started.
 
         Raises the FirecrestError it ended with, TimedOut, or ServiceUnavailable.

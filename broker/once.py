@@ -48,8 +48,8 @@ class Once:
         if self._own is None:
             return True
         # With GET, since a command whose answer was lost is sent again, and finds the mark that it has made itself.
-        found = self._own.redis.set(claim.key, claim.mine, nx=True, get=True, ex=claim.seconds)
-        return found is None or found == claim.mine.encode()
+        found = self._own.command("SET", claim.key, claim.mine, "NX", "GET", "EX", claim.seconds)
+        return found in (None, claim.mine.encode())
 
     def _is_new(self, identity: str, seconds: float) -> bool:
         now = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from redis import Redis
+from broker.own_connections import OwnConnection
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,10 +23,8 @@ class _Letter(NamedTuple):
 class Outbox:
     """One thread that puts letters into queues, for all threads that wait for what comes of them and not for that."""
 
-    def __init__(self, connect: Callable[[], Redis]) -> None:
-        """Connect when the first letter comes, by a function that may raise RedisError."""
-        self._connect = connect
-        self._redis: Redis | None = None
+    def __init__(self, own: OwnConnection) -> None:
+        self._own = own
         self._letters: SimpleQueue[_Letter] = SimpleQueue()
         self._sender: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -61,8 +59,7 @@ class Outbox:
     def _send(self, waiting: dict[str, list[_Letter]]) -> None:
         for queue, letters in waiting.items():
             try:
-                self._redis = self._redis or self._connect()
-                self._redis.lpush(queue, *(letter.text for letter in letters))
+                self._own.command("LPUSH", queue, *(letter.text for letter in letters))
             except Exception as lost:  # noqa: BLE001 (the outermost frame of the thread; redis-py raises TypeError, too, when cut off)
                 _LOG.warning("%s letters for %s may not have arrived: %s", len(letters), queue, lost)
                 for letter in letters:

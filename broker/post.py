@@ -8,7 +8,6 @@ from uuid import uuid4
 
 from celery.app.amqp import AMQP, task_message
 from kombu import Consumer
-from redis import Redis
 
 from broker.outbox import Lost, Outbox
 from broker.own_connections import OwnConnection
@@ -33,8 +32,8 @@ class Post(AMQP):  # type: ignore[misc]
 
     def take(self, queues: Iterable[str], *, seconds: float) -> bytes | None:
         """The oldest message of the first queue that has one, or None when none has come for so long. Raises as for `put`."""
-        taken = self._own.redis.brpop([*queues, self._bell], timeout=seconds)
-        return cast(tuple[bytes, bytes], taken)[1] if taken else None
+        taken = self._own.command("BRPOP", *queues, self._bell, seconds)
+        return cast(bytes, taken[1]) if taken else None
 
     def wake(self, threads: int) -> None:
         """Give so many threads of this process that wait for messages something that is none. Raises as for `put`."""
@@ -68,7 +67,7 @@ class Post(AMQP):  # type: ignore[misc]
 
     @cached_property
     def _outbox(self) -> Outbox:
-        return Outbox(lambda: cast(Redis, self._channel.kept.client()))
+        return Outbox(self._own)
 
     @cached_property
     def _bell(self) -> str:

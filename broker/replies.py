@@ -1,13 +1,15 @@
 """Answers to waited calls: published to the process that waits, kept nowhere."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from broker.blobs import ANSWER_SECONDS, Blob, Blobs
 from broker.once import Claim
@@ -19,11 +21,16 @@ from schemas.errors import FirecrestError, TimedOut, error_from_wire, error_to_w
 _LARGE = 32768
 
 
+# JSON, or a Blob where the operation yields bytes.
+Output = bytes | Blob
+_Found = tuple[bytes, bytes]
+
+
 class _Answer:
     """What one thread waits for; a lock costs a fraction of a Future."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Any] | Exception = {}
+        self.found: _Found | Exception = b"", b""
         self.come = threading.Lock()
         self.come.acquire()
 
@@ -38,8 +45,8 @@ class Replies:
         self._pending: dict[str, _Answer] = {}
         self.subscription.add(self.channel, self._take)
 
-    def ask(self, call_id: str, post: Callable[[Lost], None], *, seconds: float) -> Any:
-        """Have a call posted, and wait so long for its output; a Blob where the operation yields bytes.
+    def ask(self, call_id: str, post: Callable[[Lost], None], *, seconds: float) -> Output:
+        """Have a call posted, and wait so long for its output.
 
         Raises the FirecrestError that the operation ended with, TimedOut when no answer came in time, what `post` raises or tells is lost,
         or ConnectionError when no answer could be heard.
@@ -54,16 +61,17 @@ class Replies:
             self._pending.pop(call_id, None)
         return self._read(answer.found)
 
-    def _read(self, found: dict[str, Any] | Exception) -> Any:
+    def _read(self, found: _Found | Exception) -> Output:
         if isinstance(found, Exception):
             raise found
-        if "error" in found:
-            raise error_from_wire(found["error"])
-        if "raw" in found:
-            return Blob(**found["raw"])
-        if "blob" in found:
-            return json.loads(b"".join(self._blobs.take(Blob(**found["blob"]))))
-        return found["output"]
+        what, text = found
+        if what == b"output":
+            return text
+        told = json.loads(text)
+        if what == b"error":
+            raise error_from_wire(told)
+        blob = Blob(**told)
+        return blob if what == b"raw" else b"".join(self._blobs.take(blob))
 
     def close(self) -> None:
         """Listen no more."""
@@ -71,10 +79,10 @@ class Replies:
 
     def _take(self, said: bytes | None) -> None:
         if said is not None:
-            answer = json.loads(said)
-            self._settle(answer.pop("id"), answer)
+            call_id, what, text = said.split(b" ", 2)
+            self._settle(call_id.decode(), (what, text))
 
-    def _settle(self, call_id: str, found: dict[str, Any] | Exception) -> None:
+    def _settle(self, call_id: str, found: _Found | Exception) -> None:
         answer = self._pending.pop(call_id, None)
         if answer is not None:
             answer.found = found
@@ -82,12 +90,13 @@ class Replies:
 
 
 # Marks a claim as `Once.holds` does, and publishes unless somebody else has made it.
-_PUBLISH_ONCE = """
+_PUBLISH_ONCE: Final = """
 local found = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'EX', ARGV[2])
 if found and found ~= ARGV[1] then return 0 end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 1
 """
+_PUBLISH_ONCE_SHA: Final = hashlib.sha1(_PUBLISH_ONCE.encode()).hexdigest()  # noqa: S324 (the name that Redis gives it)
 
 
 class Answers:
@@ -96,7 +105,6 @@ class Answers:
     def __init__(self, redis: Redis) -> None:
         self._own = OwnConnection(redis)
         self._blobs = Blobs(redis)
-        self._publish_once = redis.register_script(_PUBLISH_ONCE)
 
     def succeed(self, channel: str, call_id: str, output: Any, claim: Claim | None = None) -> bool:
         """Answer a call with JSON, or with the bytes in a Blob. Raises RedisError."""
@@ -113,8 +121,12 @@ class Answers:
         return self._publish(channel, call_id, claim, "error", json.dumps(error_to_wire(error)))
 
     def _publish(self, channel: str, call_id: str, claim: Claim | None, what: str, text: str) -> bool:
-        said = f'{{"id": {json.dumps(call_id)}, "{what}": {text}}}'
+        said = f"{call_id} {what} {text}"
         if claim is None:
-            self._own.redis.publish(channel, said)
+            self._own.command("PUBLISH", channel, said)
             return True
-        return bool(self._publish_once([claim.key], [claim.mine, claim.seconds, channel, said], client=self._own.redis))
+        words = (1, claim.key, claim.mine, claim.seconds, channel, said)
+        try:
+            return bool(self._own.command("EVALSHA", _PUBLISH_ONCE_SHA, *words))
+        except NoScriptError:
+            return bool(self._own.command("EVAL", _PUBLISH_ONCE, *words))

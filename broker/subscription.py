@@ -60,6 +60,8 @@ class Subscription:
     def ready(self, channel: str, *, seconds: float = _PATIENCE) -> None:
         """Wait until the channel, which was added, is heard. Raises ConnectionError when that takes longer."""
         known = self._channels[channel]
+        if known.ready.is_set():
+            return
         self._read_on()
         if not known.ready.wait(timeout=seconds):
             raise ConnectionError("no subscription")

@@ -321,7 +321,8 @@ class Waited(_Performance):
                 raise _repeated(task_id) from failed
             raise
         finally:
-            workshop.forget_uploads(self.operation, parameters)
+            if not self.operation.route.reads:
+                workshop.forget_uploads(self.operation, parameters)
         if not workshop.answers.succeed(reply, task_id, output, claim):
             raise _repeated(task_id)
 

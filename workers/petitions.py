@@ -1,7 +1,9 @@
 """The worker's side of delegation: asking for certificates."""
 
+import json
 import time
 from collections.abc import Callable
+from typing import cast
 from uuid import uuid4
 
 from celery import Celery
@@ -43,6 +45,6 @@ class Petitioner:
         petition = sign_claims(claims, self._key())
         try:
             found = ask(self._app, self._replies, "delegation.Certify", petition, task_id=call_id, shown=self._worker, seconds=_PATIENCE)
-            return str(found)
+            return str(json.loads(cast(bytes, found)))
         except (TimedOut, RedisError, OperationalError, ConnectionError) as lost:
             raise ServiceUnavailable("The delegation does not answer") from lost

@@ -1,5 +1,6 @@
 """What attackers hold: keys of parts that they broke into, and the ways to use them against the running site."""
 
+import json
 import socket
 import time
 from contextlib import closing
@@ -73,7 +74,7 @@ class Insider:
         """What the delegation answers to a petition; raises what it refuses with."""
         call_id = uuid4().hex
         with closing(Replies(open_redis(self.settings))) as replies:
-            return str(ask(self.app, replies, "delegation.Certify", petition, task_id=call_id, shown="intruder", seconds=30))
+            return str(json.loads(ask(self.app, replies, "delegation.Certify", petition, task_id=call_id, shown="intruder", seconds=30)))
 
     def enter(self, user: str, key: UserKey, certificate: str, *, source: str = "127.0.0.1") -> paramiko.Transport:
         """A connection to the system as that user, from that address; raises paramiko.AuthenticationException."""
