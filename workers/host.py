@@ -20,6 +20,9 @@ from workers.streams import Feeding, Kept, Sink, Source
 T = TypeVar("T")
 
 LOCALE = "C.UTF-8"
+_LOCALES = "ALL ADDRESS COLLATE IDENTIFICATION MEASUREMENT MESSAGES MONETARY NAME NUMERIC PAPER TELEPHONE TIME"
+# What a shell is told first: programs load LOCALE for what it says of characters; the rest of it is as in C, which costs them nothing.
+SETTLED = f"unset LANGUAGE {' '.join(f'LC_{name}' for name in _LOCALES.split())}; LANG=C LC_CTYPE={LOCALE}; export LANG LC_CTYPE\n"
 # These end by themselves, if it is long after whoever ran them has died. As far as they are builtins of a shell, they change
 # nothing there.
 _BRIEF: Final = frozenset({"chmod", "chown", "date", "id", "ln", "ls", "mkdir", "mv", "rm", "stat", "true"})
@@ -73,15 +76,17 @@ class Command(Generic[T]):
         return f"LC_ALL={LOCALE} {shlex.join(self.words())}"
 
     def line_within(self) -> str:
-        """The same for a shell that waits for commands, and ends in time what takes too long: it starts no program that it can do without.
+        """The same for a shell that is `SETTLED` and waits for commands, and ends in time what takes too long.
+
+        It starts no program that it can do without.
 
         Raises InvalidParameter.
         """
         words = replace(self, seconds=None).words()
         if self.brief:
-            return f"LC_ALL={LOCALE} {shlex.join(words)}"
+            return shlex.join(words)
         if self.seconds is None and words[:2] == ("sh", "-c"):
-            return f"export LC_ALL={LOCALE}; set -- {shlex.join(words[4:])}; eval {shlex.quote(words[2])}"
+            return f"set -- {shlex.join(words[4:])}; eval {shlex.quote(words[2])}"
         return self.line()
 
     @property
