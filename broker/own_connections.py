@@ -4,7 +4,6 @@ import threading
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 (redis' own)
 
 
 class OwnConnection(threading.local):
@@ -15,12 +14,11 @@ class OwnConnection(threading.local):
         self.redis: Redis = redis.client()  # type: ignore[no-untyped-call]
 
     def command(self, *words: bytes | str | float) -> Any:
-        """What Redis replies to a command, which is sent again on a new connection where the first has broken. Raises RedisError."""
-        redis: Any = self.redis
-        connection = redis.connection
-        try:
+        """What Redis replies to a command; where the connection breaks it is sent again, as the client retries. Raises RedisError."""
+        connection: Any = self.redis.connection
+
+        def send() -> Any:
             connection.send_command(*words)
             return connection.read_response()
-        except (ConnectionError, TimeoutError):
-            connection.disconnect()
-            return redis.execute_command(*words)
+
+        return connection.retry.call_with_retry(send, lambda _: connection.disconnect())

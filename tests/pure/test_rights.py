@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+import api.status  # noqa: F401 (every service is alive)
 import schemas.catalogue  # noqa: F401 (every operation)
 from broker.grants import GrantSigner, GrantVerifier, sign_claims
 from broker.key_rings import KeyRing

@@ -9,7 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -20,7 +20,7 @@ from redis.client import PubSub
 from broker.blobs import Blobs
 from broker.celery import create_celery
 from broker.configuration import VARIABLE, open_redis
-from broker.gateway import Caller, Gateway, send
+from broker.gateway import Caller, Gateway
 from broker.grants import GrantSigner
 from broker.keys import sealing_key, signing_key
 from broker.replies import Replies
@@ -118,7 +118,7 @@ def start(apart: Settings, tmp_path: Path) -> Iterator[Start]:
 def call(gateway: Gateway) -> Iterator[Call]:
     """Call, and have the answer some time."""
     with ThreadPoolExecutor(10) as pool:
-        yield lambda: pool.submit(gateway.call, Whoami(), ANN, "here")
+        yield lambda: pool.submit(lambda: json.loads(cast(bytes, gateway.call(Whoami(), ANN, "here"))))
 
 
 def begun(redis: Redis, count: int) -> None:
@@ -157,8 +157,8 @@ def test_calls_go_through_though_all_connections_were_cut(redis: Redis, start: S
 def test_a_message_that_nobody_waits_for_any_more_is_not_performed(
     redis: Redis, start: Start, apart: Settings, call: Call, told: Told
 ) -> None:
-    kwargs = {"grant": "", "reply": "nobody"}
-    send(create_celery(apart), "utilities.Whoami", {}, task_id="late", shown="", kwargs=kwargs, expires=-1)
+    amqp = create_celery(apart).amqp
+    amqp.put("utilities", amqp.as_task_v2("late", "utilities.Whoami", ({},), {"grant": "", "reply": "nobody"}, expires=-1))
     start()
     redis.rpush("go", "done")
     assert call().result(60) == "done"
