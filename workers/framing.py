@@ -3,6 +3,7 @@
 import base64
 import re
 import secrets
+import shlex
 from typing import Final
 
 from workers.host import Finished
@@ -41,12 +42,15 @@ def script(line: str, token: str, *, apart: bool = True) -> bytes:
 def script_with_input(line: str, token: str, stdin: bytes) -> bytes:
     """The same for a line that reads `stdin`, which travels inside: cut short, it runs nothing either.
 
-    The status is the line's own. Had the decoding failed, a bare token would stand where none may; 141 is a line that did
-    not read all. The descriptor 3 is the shell's stdout, past the pipe.
+    It travels as it is, but for what holds NUL, which no shell can. The status is the line's own. Had the writing failed, a bare
+    token would stand where none may; 141 is a line that did not read all. The descriptor 3 is the shell's stdout, past the pipe.
     """
-    data = base64.b64encode(stdin).decode()
-    decoding = f"printf %s {data} | base64 -d; case $? in 0|141) ;; *) echo {token} >&3;; esac"
-    text = f"{{ {{ {{ {decoding}; }} | ( {line} ) 3>&-; }} 3>&1; echo {token} $?; echo {token} >&2; }}\n"
+    if b"\0" in stdin:
+        written = f"printf %s {base64.b64encode(stdin).decode()} | base64 -d"
+    else:
+        written = f"printf %s {shlex.quote(stdin.decode(errors='surrogateescape'))}"
+    writing = f"{written}; case $? in 0|141) ;; *) echo {token} >&3;; esac"
+    text = f"{{ {{ {{ {writing}; }} | ( {line} ) 3>&-; }} 3>&1; echo {token} $?; echo {token} >&2; }}\n"
     return text.encode(errors="surrogateescape")
 
 

@@ -20,13 +20,14 @@ from workers.streams import Feeding, Kept, Sink, Source
 T = TypeVar("T")
 
 LOCALE = "C.UTF-8"
-_LOCALES = "ALL ADDRESS COLLATE IDENTIFICATION MEASUREMENT MESSAGES MONETARY NAME NUMERIC PAPER TELEPHONE TIME"
-# What a shell is told first: programs load LOCALE for what it says of characters; the rest of it is as in C, which costs them nothing.
-SETTLED = f"unset LANGUAGE {' '.join(f'LC_{name}' for name in _LOCALES.split())}; LANG=C LC_CTYPE={LOCALE}; export LANG LC_CTYPE\n"
+# The same to programs that only list and read: what LOCALE says of all but characters is as in C, which they need not load.
+_CHARACTERS = f"LC_ALL= LANG=C LC_CTYPE={LOCALE} LC_COLLATE=C LC_MESSAGES=C LC_NUMERIC=C LC_TIME=C"
 # These end by themselves, if it is long after whoever ran them has died. As far as they are builtins of a shell, they change
 # nothing there.
 _BRIEF: Final = frozenset({"chmod", "chown", "date", "id", "ln", "ls", "mkdir", "mv", "rm", "stat", "true"})
 _CHUNK: Final = 64 * 1024
+# The variable of a shell that holds what a program reads which can do without a process that writes it.
+INPUT: Final = "_firecrest_input"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Command(Generic[T]):
     """A command line together with the reading of its output.
 
     `seconds` is how long it may run on the system (None: as long as whoever waits for it has patience). `stdin` is what it
-    reads. `sink` takes what it prints, and `parse` is then given nothing. `repeatable` says that running it twice does no harm.
-    `fails` tells what exit status and message mean.
+    reads; a `sparing` program of the shell's looks for it in the variable INPUT first. `sink` takes what it prints, and `parse`
+    is then given nothing. `repeatable` says that running it twice does no harm. `fails` tells what exit status and message mean.
     """
 
     argv: tuple[str, ...]
@@ -53,6 +54,7 @@ class Command(Generic[T]):
     sink: Sink | None = None
     seconds: float | None = None
     repeatable: bool = False
+    sparing: bool = False
     fails: Callable[[int, str], FirecrestError] = failure
 
     def source(self) -> Source:
@@ -75,18 +77,22 @@ class Command(Generic[T]):
         """
         return f"LC_ALL={LOCALE} {shlex.join(self.words())}"
 
-    def line_within(self) -> str:
-        """The same for a shell that is `SETTLED` and waits for commands, and ends in time what takes too long.
+    def lines_within(self, stdin: bytes) -> tuple[str, bytes]:
+        """`line_within` where the command reads these bytes, and what is left of them for it to read. Raises InvalidParameter."""
+        if not self.sparing or not stdin or b"\0" in stdin:
+            return self.line_within(), stdin
+        return f"{INPUT}={shlex.quote(stdin.decode(errors='surrogateescape'))}; {self.line_within()}", b""
 
-        It starts no program that it can do without.
+    def line_within(self) -> str:
+        """The same for a shell that waits for commands, and ends in time what takes too long: it starts no program that it can do without.
 
         Raises InvalidParameter.
         """
         words = replace(self, seconds=None).words()
         if self.brief:
-            return shlex.join(words)
+            return f"{_CHARACTERS} {shlex.join(words)}"
         if self.seconds is None and words[:2] == ("sh", "-c"):
-            return f"set -- {shlex.join(words[4:])}; eval {shlex.quote(words[2])}"
+            return f"export LC_ALL={LOCALE}; set -- {shlex.join(words[4:])}; eval {shlex.quote(words[2])}"
         return self.line()
 
     @property

@@ -12,7 +12,7 @@ import paramiko
 from schemas.errors import CommandFailed, CommandRefused, TimedOut
 from workers.failures import REFUSED
 from workers.framing import Frame, OversizedError, UnframedError, new_token, noisy_script, script, script_with_input
-from workers.host import SETTLED, Finished
+from workers.host import Finished
 from workers.streams import Feeding, Sink, Source
 
 # Beyond this a session of its own is quicker than the shell, which (bash) reads its input byte by byte.
@@ -48,7 +48,7 @@ class Shell:
         with closed_at(deadline, session):
             _request(session, _SHELL)
         token = new_token()
-        _send(session, SETTLED.encode() + noisy_script("echo $$", token), deadline)
+        _send(session, noisy_script("echo $$", token), deadline)
         self.number = _number(self._outputs.read(Frame(token, noisy=True), deadline).stdout)
 
     def usable(self) -> bool:

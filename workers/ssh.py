@@ -136,7 +136,8 @@ class SSHHost:
         )
 
     def _run(self, slot: Slot[Connection, Shell], command: Command[T], stdin: bytes) -> Finished:
-        shell, line = slot.session, command.line_within()
+        shell = slot.session
+        line, stdin = command.lines_within(stdin)
         try:
             shell = shell or self._shell(slot)
             self._note(slot.member.connection)

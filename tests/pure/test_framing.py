@@ -229,6 +229,16 @@ def test_a_real_shell_gives_any_bytes_and_any_status(piped: Piped, stdout: bytes
     assert piped.run(line) == Finished(code, stdout, stderr)
 
 
+BYTES = bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    "given", [BYTES, BYTES[1:], BYTES[1:] * 100, b"no end of line", b"an end\n\n", b"'", b"-n", b"%s \\n", b"\r\n"], ids=repr
+)
+def test_what_a_line_reads_reaches_it_as_it_is(piped: Piped, given: bytes) -> None:
+    assert piped.give("cat", given) == Finished(0, given, b"")
+
+
 def test_every_status_comes_back(piped: Piped) -> None:
     assert [piped.run(f"exit {code}").code for code in range(256)] == list(range(256))
 
@@ -269,7 +279,7 @@ def test_input_that_could_not_be_decoded_is_doubt(shell: str, tmp_path: Path) ->
     try:
         piped.stdin.write(f"PATH={tmp_path}:$PATH\n".encode())
         with pytest.raises(UnframedError):
-            piped.give("cat", b"data")
+            piped.give("cat", b"da\0ta")
     finally:
         piped.close()
 

@@ -18,12 +18,12 @@ _REFUSED = 76
 
 
 # Runs at most one submission per receipts folder however often it is called: a constant program, its data are arguments and
-# stdin (the variables, then the script), which is taken only whole. A lost connection must not stop it between submission and
+# stdin (the variables, then the script), or INPUT, which is taken only whole. A lost connection must not stop it between submission and
 # receipt, hence the trap; the receipt's block is written beforehand, so that no full disk can keep the job id out of it;
-# LC_ALL is the gateway's, not the job's.
+# LC_ALL is the gateway's, not the job's. What shows the job has no limit, which takes a process, until it has once taken too long.
 _SUBMIT = r"""
 receipts=$1 folder=$2 script=$3 given=$4 mark=$5 variables=$6 size=$7 session=$8 before=$9; shift 9
-show=$1; shift
+show=$1 limit=; shift
 trap '' HUP PIPE TERM
 receipt() {
   id=
@@ -37,7 +37,12 @@ receipt() {
 incoming=$receipts/incoming.$$ environment=$receipts/environment
 clear() { [ "$variables" = 0 ] || rm -f -- "$incoming" "$environment"; }
 take() {
-  said=$(dd bs=64k of="$1" 2>&1) || { printf '%s\n' "$said" >&2; return 1; }
+  if [ -n "${_firecrest_input+x}" ]; then
+    printf %s "$_firecrest_input" >"$1" 2>/dev/null && return
+    said=$(printf %s "$_firecrest_input" | dd bs=64k of="$1" 2>&1)
+  else
+    said=$(dd bs=64k of="$1" 2>&1)
+  fi || { printf '%s\n' "$said" >&2; return 1; }
   case $said in *"
 $size byte"*) ;; *) rm -f -- "$1"; echo 'only a part of the script came' >&2; exit 75 ;; esac
 }
@@ -58,11 +63,13 @@ if ! receipt; then
   "$@" 1<>"$receipts/receipt" 2>"$receipts/refused" </dev/null 9>&- ||
     { clear; cat "$receipts/refused" >&2; exit 76; }
   receipt || { echo 'the scheduler did not tell the job id' >&2; cat "$receipts/refused" >&2; exit 76; }
+else
+  limit='timeout 10'
 fi
 clear
 printf '%s\n%s\n' "$id" "$mark"
 set -- "$id"
-eval "$show" 2>&1 || :
+eval "$limit $show" 2>&1 || :
 """
 
 
@@ -72,7 +79,7 @@ class Submitter:
 
     `words` submit; they find the variables in the file `environment` of the receipts folder, behind those of the session if
     `session` says so. The job id is the number that follows `before`, a pattern of the shell, in a line that they print.
-    `show` is a constant program that prints the facts of the job whose id is `$1`, and ends in time.
+    `show` is a program and its words that print the facts of the job whose id is `$1`.
     """
 
     words: Sequence[str]
@@ -93,7 +100,9 @@ def submission(job: Submission, by: Submitter, parse: Callable[[bytes], T], *, m
     stdin = Source(len(by.variables) + script.size, lambda: chain((by.variables,), script.pieces()))
     given = "0" if job.content is None else "1"
     facts = (job.receipts, job.folder, job.script, given, mark, str(len(by.variables)), str(stdin.size), str(int(by.session)), by.before)
-    return Command(("sh", "-c", _SUBMIT, "sh", *facts, by.show, *by.words), parse, stdin=stdin, repeatable=True, fails=_refused)
+    return Command(
+        ("sh", "-c", _SUBMIT, "sh", *facts, by.show, *by.words), parse, stdin=stdin, repeatable=True, sparing=True, fails=_refused
+    )
 
 
 def _refused(code: int, message: str) -> FirecrestError:

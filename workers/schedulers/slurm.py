@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 JOB_ID = "%j"
 
-_SHOW = 'timeout 10 scontrol show job "$1"'
+_SHOW = 'scontrol show job "$1"'
 
 # Runs sbatch and the words behind it unless one of the jobs before it is known not to have ended well, or not known at all.
 # Slurm would drop a dependency on a job that its controller has forgotten (MinJobAge), and start at once; its accounting

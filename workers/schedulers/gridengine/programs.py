@@ -179,7 +179,7 @@ done
 _FIRST: Final = r"""jobs "$(id -un)" "$1" | head -n 1"""
 
 # Prints a job as QUEUE does, whoever submitted it a moment ago.
-SHOW: Final = f'timeout 10 sh -c {shlex.quote(_JOBS + _FIRST)} sh "$1"'
+SHOW: Final = f'sh -c {shlex.quote(_JOBS + _FIRST)} sh "$1"'
 
 # Remembers, in the user's home, the jobs that Grid Engine has agreed to delete: of those that waited it keeps no record, and
 # of the others none that says so. Prints what qdel says.
