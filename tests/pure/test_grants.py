@@ -9,10 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from broker.grants import GrantSigner, GrantVerifier, sign_claims, verified_claims
+from broker.grants import GrantSigner, GrantVerifier, sign_claims, unseal, verified_claims
 from broker.key_rings import KeyRing
 from broker.keys import key_id
-from schemas.grant import GrantError
+from schemas.grant import Grant, GrantError
 from schemas.utilities import Whoami
 
 KEY = Ed25519PrivateKey.generate()
@@ -41,6 +41,28 @@ def test_what_is_signed_is_read_and_is_a_jwt() -> None:
     assert verified_claims(text, KeyRing(KEY.public_key(), name="me"))[0] == {"a": 1}
     assert verified_claims(signed(KNOWN, {"a": 2}), KeyRing(KEY.public_key()))[0] == {"a": 2}
     assert jwt.decode(text, KEY.public_key(), algorithms=["EdDSA"]) == {"a": 1}
+
+
+def test_each_token_is_sealed_by_itself_and_anew_for_another_key() -> None:
+    first, second = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    openers = [first]
+    signer = GrantSigner(KEY, first.public_key())
+    signer._seal = lambda: openers[-1].public_key()
+
+    def grant(token: str) -> Grant:
+        return GrantVerifier(KEY.public_key()).verify(
+            signer.grant(Whoami(), task_id="t", user="ann", system="here", token=token, seconds=5)
+        )
+
+    of_one, of_other, again = grant("one"), grant("other"), grant("one")
+    openers.append(second)
+    rotated = grant("one")
+
+    assert of_one.seal == again.seal
+    assert [unseal(sealed, first) for sealed in (of_one, of_other)] == ["one", "other"]
+    assert unseal(rotated, second) == "one"
+    with pytest.raises(GrantError):
+        unseal(rotated, first)
 
 
 def test_a_grant_is_read_with_the_key_that_signed_it() -> None:
