@@ -45,9 +45,9 @@ def test_what_is_signed_is_read_and_is_a_jwt() -> None:
 
 def test_each_token_is_sealed_by_itself_and_anew_for_another_key() -> None:
     first, second = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    openers = [first]
+    seals = [first.public_key()]
     signer = GrantSigner(KEY, first.public_key())
-    signer._seal = lambda: openers[-1].public_key()
+    signer._seal = lambda: seals[-1]
 
     def grant(token: str) -> Grant:
         return GrantVerifier(KEY.public_key()).verify(
@@ -55,7 +55,7 @@ def test_each_token_is_sealed_by_itself_and_anew_for_another_key() -> None:
         )
 
     of_one, of_other, again = grant("one"), grant("other"), grant("one")
-    openers.append(second)
+    seals.append(second.public_key())
     rotated = grant("one")
 
     assert of_one.seal == again.seal
