@@ -1,4 +1,4 @@
-"""How a worker handles messages that ask for waited calls: past what Celery does for tasks that are tried again or have results."""
+"""How a worker handles messages that ask for calls: past what Celery does for tasks that it tries again or keeps results of."""
 
 import logging
 import time
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import Ignore
 from celery.worker import state
 from celery.worker.consumer import Consumer
 
@@ -15,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Call:
-    """A message that asks for a waited call, in the place of Celery's Request."""
+    """A message that asks for a call, in the place of Celery's Request."""
 
     def __init__(self, task: Task, message: Any, consumer: Consumer) -> None:
         """Read the message. Raises whatever comes of one that is none of ours."""
@@ -27,7 +28,7 @@ class Call:
         self._consumer = consumer
 
     def perform(self) -> None:
-        """Perform the call, unless nobody waits for it any more."""
+        """Perform the call, unless its time is over."""
         state.task_reserved(self)
         state.task_accepted(self)
         self._tell("received", name=self.name, args=self._shown, kwargs="{}")
@@ -46,6 +47,8 @@ class Call:
         began = time.monotonic()
         try:
             self.task.perform(self.id, self._parameters, **self._keywords)
+        except Ignore:
+            _LOG.info("%s is not due, task %r", self.name, self.id)
         except self.task.throws as failed:
             _LOG.info("%s failed, task %r: %r", self.name, self.id, failed)
             self._tell("failed", exception=repr(failed), traceback="")
@@ -61,7 +64,7 @@ class Call:
 
 
 def strategy(task: Task, _app: Celery, consumer: Consumer) -> Callable[..., None]:
-    """What the consumer does with messages for a task of waited calls."""
+    """What the consumer does with messages for a task of calls."""
 
     def perform(message: Any, *_: Any) -> None:
         Call(task, message, consumer).perform()

@@ -295,12 +295,11 @@ class _Performance(celery.Task):  # type: ignore[misc]
     workshop: Workshop
     throws = (FirecrestError, GrantError)
     ignore_result = True
+    Strategy = "workers.calls:strategy"
 
 
 class Waited(_Performance):
     """Answers whoever waits."""
-
-    Strategy = "workers.calls:strategy"
 
     def perform(self, task_id: str, parameters: dict[str, Any], *, grant: str, reply: str) -> None:
         """Perform, and publish output or failure."""
@@ -334,12 +333,10 @@ def _repeated(task_id: str) -> GrantError:
 class Tracked(_Performance):
     """Has a record that follows its course, and runs only while the record is its own."""
 
-    acks_late = True
-
-    def run(self, parameters: dict[str, Any], *, grant: str, attempt: int) -> None:
-        """Perform as the given attempt, if the record still awaits it."""
-        with recorded(self.workshop.trail, self.operation, self.request.id, attempt) as deed:
-            self._try(Attempt(self.request.id, attempt, uuid4().hex), parameters, deed, grant)
+    def perform(self, task_id: str, parameters: dict[str, Any], *, grant: str, attempt: int) -> None:
+        """Perform as the given attempt, if the record still awaits it; raises Ignore if not."""
+        with recorded(self.workshop.trail, self.operation, task_id, attempt) as deed:
+            self._try(Attempt(task_id, attempt, uuid4().hex), parameters, deed, grant)
 
     def _try(self, mine: Attempt, parameters: dict[str, Any], deed: Deed, grant: str) -> None:
         workshop, began = self.workshop, time.monotonic()

@@ -1,9 +1,10 @@
-"""Messages of waited calls, as a worker handles them."""
+"""Messages of calls, as a worker handles them."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import Ignore
 from celery.worker import state
 
 from workers.calls import strategy
@@ -43,6 +44,10 @@ def test_a_call_is_performed_and_told() -> None:
 @pytest.mark.parametrize("failure", [LookupError(), ZeroDivisionError()])
 def test_a_failure_is_told(failure: Exception) -> None:
     assert told(Task(failure)) == ["task-received", "task-started", "task-failed"]
+
+
+def test_what_is_not_due_has_no_end_of_its_own() -> None:
+    assert told(Task(Ignore())) == ["task-received", "task-started"]
 
 
 def test_what_was_revoked_is_not_performed() -> None:
