@@ -107,8 +107,9 @@ def test_nothing_signed_that_is_among_it_is_a_token(site: Site, loot: Loot) -> N
 
 def test_no_seal_opens_without_the_key_of_whom_it_is_for(site: Site, loot: Loot) -> None:
     """The seals are there; what is in them is in no other part's reach: the keys of API and workers open none."""
-    seals = {jwt.decode(text, options={"verify_signature": False}).get("seal") for text in set(_JWT.findall(loot.text)) if _is_grant(text)}
-    assert len(seals) > 3
+    grants = [text for text in set(_JWT.findall(loot.text)) if _is_grant(text)]
+    seals = {jwt.decode(text, options={"verify_signature": False})["seal"] for text in grants}
+    assert (len(grants) > 3, len(seals) > 1) == (True, True)  # a token is sealed once a minute
     for name in ("alice", "bob"):
         body = json.loads(urlsafe_b64decode(loot.told[name].split(".")[1] + "=="))
         assert body["iat"]

@@ -23,10 +23,10 @@ class Performed:
 
     tasks = subscription = None
 
-    def call(self, op: Operation, caller: Caller, _: str, *, task_id: str) -> Any:
+    def call(self, op: Operation, caller: Caller, _: str, *, task_id: str) -> bytes:
         scene = Scene(task_id, caller.user, SYSTEM, Limits(), Blobs(Redis()))
         found = PERFORMERS[type(op)](type(op).model_validate(op.parameters()), LocalHost(), scene)
-        return type(found).model_dump(found)
+        return bytes(type(found).model_dump_json(found), "utf-8")
 
 
 class Known:
