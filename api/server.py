@@ -27,6 +27,8 @@ BODY_SECONDS: Final = 60.0
 # What still comes is thrown away for so many seconds: a server that closes while a body still comes resets the connection, answer and all.
 LINGER_SECONDS: Final = 3.0
 _PIECE: Final = 65536
+_FEW: Final = 50
+_MANY: Final = 50
 
 
 class _TooSlow(ParseException):  # type: ignore[misc]
@@ -68,9 +70,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to end; then answer what is under way."""
-        servers = [StreamServer(listener, handle=partial(self.handle, listener), spawn=self.pool) for listener in self.sockets]
+        servers = [_Server(listener, handle=partial(self.handle, listener), spawn=self.pool) for listener in self.sockets]
         for server in servers:
-            server.max_accept = 1  # processes take turns
             server.start()
         while self.alive:
             self.notify()
@@ -150,6 +151,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
         with suppress(OSError):  # nobody may wait for it
             client.settimeout(1)
             client.sendall(refusal(status))
+
+
+class _Server(StreamServer):  # type: ignore[misc]
+    @property
+    def max_accept(self) -> int:
+        """How many connections are taken before others are served: one at first, so that processes take turns, many from a crowd."""
+        return 1 if len(self.pool) < _FEW else _MANY
 
 
 class _Joined:

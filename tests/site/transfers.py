@@ -54,7 +54,7 @@ def reached(alice: Client, task_id: str, *statuses: str, seconds: float = 40) ->
     """The task of this id, once it has one of the statuses."""
 
     def there() -> dict[str, Any] | None:
-        task: dict[str, Any] = alice.get(f"/tasks/{task_id}").json()["task"]
+        task: dict[str, Any] = alice.get(f"/tasks/{task_id}", headers={"Prefer": "wait=0"}).json()["task"]
         assert task["status"] in statuses or task["status"] not in _FINAL, task
         return task if task["status"] in statuses else None
 
