@@ -12,7 +12,7 @@ from bench.processes import GATEWAY, SERVERS, Usage
 from bench.stage import Stage
 from bench.tables import Part, digits, failures, ms, ratio, table
 
-CLIENTS = (1, 16, 64)
+CLIENTS = (1, 16, 64, 256)
 _API, _SSH, _AGAIN = "API", "ssh over ControlMasters", "the same again (A/A)"
 RATES = ("", "clients", "calls / s", "rate / floor", "p50 ms", "p95 ms", "p50 / floor", "p95 / floor", "n", "errors")
 
