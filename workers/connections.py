@@ -40,10 +40,10 @@ _SOCKET_OPTIONS: Final = (
 
 
 class PromptSocket(socket.socket):
-    """A socket that reads ahead, for one reader, and acknowledges at once what it receives if it is `prompt`.
+    """A socket that reads ahead, for one reader, and acknowledges at once what it receives while it is `prompt`.
 
-    sshd holds a second small piece back until the first is acknowledged, and the kernel falls back to delaying that, by itself
-    and for 40 to 100 ms, so it is asked again each time.
+    The kernel falls back to delayed acknowledgement by itself, so it is asked again each time; it costs the first command
+    of a connection 40 ms otherwise, as sshd waits for acknowledgements until the first session has begun.
     """
 
     prompt = True
@@ -100,6 +100,7 @@ class Connection:
         except BaseException:
             end(session)
             raise
+        self._socket.prompt = False
         return shell
 
     def run_with_input(self, line: str, source: Source, deadline: float, sink: Sink | None = None) -> Finished:
