@@ -76,7 +76,7 @@ class Route:
     @property
     def reads(self) -> bool:
         """Whether it leaves all as it is."""
-        return self.verb in ("GET", "")
+        return self.verb == "GET"
 
     @property
     def stoppable(self) -> bool:

@@ -20,7 +20,7 @@ from workers.streams import Feeding, Kept, Sink, Source
 T = TypeVar("T")
 
 LOCALE = "C.UTF-8"
-# The same to programs that only list and read: what LOCALE says of all but characters is as in C, which they need not load.
+# The same to brief programs: what LOCALE says of all but characters is as in C, which they need not load.
 _CHARACTERS = f"LC_ALL= LANG=C LC_CTYPE={LOCALE} LC_COLLATE=C LC_MESSAGES=C LC_NUMERIC=C LC_TIME=C"
 # These end by themselves, if it is long after whoever ran them has died. As far as they are builtins of a shell, they change
 # nothing there.

@@ -29,6 +29,12 @@ from workers.delegation import Delegation
 from workers.policy import Policy
 
 
+def test_what_reads_needs_no_right_to_change_anything() -> None:
+    reading = {operation.task(): operation.route.rights for operation in (*OPERATIONS, *INTERNAL) if operation.route.reads}
+    assert [task for task, rights in reading.items() if Right.READ not in rights] == []
+    assert not {"storage.Unstage", "storage.Writable", "utilities.Mkdir", "utilities.Rm"} & set(reading)
+
+
 def test_operations_need_these_rights() -> None:
     needed = defaultdict(set)
     for operation in (*OPERATIONS, *INTERNAL):
