@@ -85,9 +85,10 @@ class Gateway:
         Raises the FirecrestError it ended with, TimedOut, or ServiceUnavailable.
         """
         task_id, patience = task_id or uuid4().hex, self._limits.patience
-        grant = self._grant(op, task_id, caller, system, seconds=patience)
+        parameters = op.parameters()
+        grant = self._grant(op, parameters, task_id, caller, system, seconds=patience)
+        shown = op.shown(parameters)
         try:
-            parameters, shown = op.parameters(), op.shown()
             return ask(self._celery, self._replies, op.task(), parameters, task_id=task_id, shown=shown, seconds=patience, grant=grant)
         except _UNREACHABLE as lost:
             raise ServiceUnavailable("The service cannot reach its message broker") from lost
@@ -99,8 +100,9 @@ class Gateway:
         too large, StagedLimit for what is too much.
         """
         task_id, lasts = uuid4().hex, self._link_seconds(op)
-        grant = self._grant(op, task_id, caller, system, seconds=lasts + AFTER_LINK if lasts else self._limits.grant_seconds)
-        message = {"operation": op.task(), "parameters": op.parameters(), "shown": op.shown(), "grant": grant}
+        parameters, seconds = op.parameters(), lasts + AFTER_LINK if lasts else self._limits.grant_seconds
+        grant = self._grant(op, parameters, task_id, caller, system, seconds=seconds)
+        message = {"operation": op.task(), "parameters": parameters, "shown": op.shown(parameters), "grant": grant}
         try:
             task = self.tasks.create(
                 task_id,
@@ -162,9 +164,9 @@ class Gateway:
         if not self.tasks.confirm(task.task_id):
             raise ConnectionError("the task took so long to send that it has been forgotten")
 
-    def _grant(self, op: Operation, task_id: str, caller: Caller, system: str, *, seconds: float) -> str:
+    def _grant(self, op: Operation, parameters: dict[str, Any], task_id: str, caller: Caller, system: str, *, seconds: float) -> str:
         who = {"user": caller.user, "token": caller.token, "request": caller.request}
-        return self._signer.grant(op, task_id=task_id, system=system, seconds=seconds, **who)
+        return self._signer.grant(op.task(), parameters, task_id=task_id, system=system, seconds=seconds, **who)
 
 
 def send_attempt(celery: Celery, task_id: str, message: dict[str, Any], *, attempt: int) -> None:

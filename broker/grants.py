@@ -24,7 +24,7 @@ from broker.compact import strictly_written
 from broker.key_rings import Enrolled, KeyRing, Watched
 from broker.keys import key_id, sealing_key, signing_key
 from schemas.grant import Grant, GrantError
-from schemas.operation import Operation, digest
+from schemas.operation import digest
 from schemas.settings import Keys
 
 _ALGORITHM: Final = "EdDSA"
@@ -50,15 +50,26 @@ class GrantSigner:
         signer._key, signer._seal = key.now, seal.now
         return signer
 
-    def grant(self, op: Operation, *, task_id: str, user: str, system: str, token: str, seconds: float, request: str = "") -> str:
-        """A grant for one call, good for `seconds` from now, as a JWT."""
+    def grant(
+        self,
+        operation: str,
+        parameters: dict[str, Any],
+        *,
+        task_id: str,
+        user: str,
+        system: str,
+        token: str,
+        seconds: float,
+        request: str = "",
+    ) -> str:
+        """A grant for one call of an operation that Celery knows by that name, good for `seconds` from now, as a JWT."""
         now = time.time()
         statement = Grant(
             task_id=task_id,
             user=user,
             system=system,
-            operation=op.task(),
-            parameters=digest(op.parameters()),
+            operation=operation,
+            parameters=digest(parameters),
             accepted=int(now),
             expires=now + seconds,
             seal=self._seals.sealed(token, self._seal()),

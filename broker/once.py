@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import count
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ class Once:
     def __init__(self, redis: Redis | None, kind: str) -> None:
         self._own = OwnConnection(redis) if redis else None
         self._kind = kind
+        self._marks = map(f"{uuid4().hex}.{{}}".format, count())
         self._lock = threading.Lock()
         self._done: dict[str, float] = {}
 
@@ -41,7 +43,7 @@ class Once:
         """A claim to be the first, which is for Redis to decide; None when this process knows better."""
         if not self._is_new(identity, seconds):
             return None
-        return Claim(f"once:{self._kind}:{identity}", uuid4().hex, int(seconds) + 1)
+        return Claim(f"once:{self._kind}:{identity}", next(self._marks), int(seconds) + 1)
 
     def holds(self, claim: Claim) -> bool:
         """Whether nobody else has made the claim. Raises RedisError."""

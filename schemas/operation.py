@@ -105,9 +105,10 @@ class Operation(BaseModel):
         """The parameters as JSON, as they travel in the message."""
         return self.model_dump(mode="json", by_alias=True)
 
-    def shown(self) -> str:
+    @classmethod
+    def shown(cls, parameters: dict[str, Any]) -> str:
         """The parameters as Flower and logs show them."""
-        return repr({name: "…" if name in self.hidden else value for name, value in self.parameters().items()})
+        return repr({name: "…" if name in cls.hidden else value for name, value in parameters.items()})
 
     def places(self) -> tuple[Place, ...]:
         """All that the call touches on the system, as far as its parameters tell."""

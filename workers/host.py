@@ -22,6 +22,7 @@ T = TypeVar("T")
 LOCALE = "C.UTF-8"
 # The same to brief programs: what LOCALE says of all but characters is as in C, which they need not load.
 _CHARACTERS = f"LC_ALL= LANG=C LC_CTYPE={LOCALE} LC_COLLATE=C LC_MESSAGES=C LC_NUMERIC=C LC_TIME=C"
+_ASCII: Final = "LC_ALL=C"
 # These end by themselves, if it is long after whoever ran them has died. As far as they are builtins of a shell, they change
 # nothing there.
 _BRIEF: Final = frozenset({"chmod", "chown", "date", "id", "ln", "ls", "mkdir", "mv", "rm", "stat", "true"})
@@ -44,8 +45,9 @@ class Command(Generic[T]):
     """A command line together with the reading of its output.
 
     `seconds` is how long it may run on the system (None: as long as whoever waits for it has patience). `stdin` is what it
-    reads; a `sparing` program of the shell's looks for it in the variable INPUT first. `sink` takes what it prints, and `parse`
-    is then given nothing. `repeatable` says that running it twice does no harm. `fails` tells what exit status and message mean.
+    reads; a `sparing` program of the shell's looks for it in the variable INPUT first. An `ascii` program writes names in ASCII,
+    whatever they are, so that it need not know characters. `sink` takes what it prints, and `parse` is then given nothing.
+    `repeatable` says that running it twice does no harm. `fails` tells what exit status and message mean.
     """
 
     argv: tuple[str, ...]
@@ -55,6 +57,7 @@ class Command(Generic[T]):
     seconds: float | None = None
     repeatable: bool = False
     sparing: bool = False
+    ascii: bool = False
     fails: Callable[[int, str], FirecrestError] = failure
 
     def source(self) -> Source:
@@ -90,7 +93,7 @@ class Command(Generic[T]):
         """
         words = replace(self, seconds=None).words()
         if self.brief:
-            return f"{_CHARACTERS} {shlex.join(words)}"
+            return f"{_ASCII if self.ascii else _CHARACTERS} {shlex.join(words)}"
         if self.seconds is None and words[:2] == ("sh", "-c"):
             return f"export LC_ALL={LOCALE}; set -- {shlex.join(words[4:])}; eval {shlex.quote(words[2])}"
         return self.line()

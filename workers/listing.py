@@ -32,7 +32,8 @@ def ls(op: Ls, host: Host, scene: Scene) -> list[File] | list[str]:
     }
     words = (*_LS, *(option for option, wanted in options.items() if wanted), "--", op.target_path)
     parse: Callable[[bytes], list[File] | list[str]] = rows if op.not_listing else listing
-    return _page(host.run(Command(words, parse, seconds=scene.limits.utilities_timeout, repeatable=True)), op)
+    command = Command(words, parse, seconds=scene.limits.utilities_timeout, repeatable=True, ascii=not op.not_listing)
+    return _page(host.run(command), op)
 
 
 # A group may be called "domain users".

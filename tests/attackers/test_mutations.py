@@ -93,8 +93,8 @@ def token() -> str:
 
 @pytest.fixture(scope="module")
 def grant(token: str) -> str:
-    op = Ls.model_validate({"targetPath": "/home"})
-    return GrantSigner(API, OPENER.public_key()).grant(op, task_id="0a1b", user="fcalice", system="cluster", token=token, seconds=3600)
+    parameters, who = Ls.model_validate({"targetPath": "/home"}).parameters(), {"user": "fcalice", "system": "cluster", "token": token}
+    return GrantSigner(API, OPENER.public_key()).grant(Ls.task(), parameters, task_id="0a1b", seconds=3600, **who)
 
 
 def certifier(settings: Settings) -> Delegation:

@@ -1,5 +1,6 @@
 """The socket under a connection."""
 
+import select
 import socket
 from collections.abc import Iterator
 
@@ -11,9 +12,9 @@ from workers.connections import PromptSocket
 @pytest.fixture
 def sides() -> Iterator[tuple[PromptSocket, socket.socket]]:
     """This side and the other."""
-    here, there = socket.socketpair()
-    ours = PromptSocket(fileno=here.detach())
-    ours.prompt = False
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = PromptSocket(fileno=socket.create_connection(server.getsockname()).detach())
+        there, _ = server.accept()
     yield ours, there
     ours.close()
     there.close()
@@ -30,6 +31,7 @@ def test_an_end_is_seen_behind_what_is_not_read_yet(sides: tuple[PromptSocket, s
     ours, there = sides
     there.sendall(b"last words")
     there.close()
+    assert select.select([ours], [], [], 5)[0]
 
     assert (ours.cut_off(), ours.recv(100)) == (True, b"last words")
 

@@ -31,7 +31,7 @@ def signed(header: Any, claims: Any, key: Ed25519PrivateKey = KEY) -> str:
 def granted() -> str:
     op = Whoami()
     return GrantSigner(KEY, X25519PrivateKey.generate().public_key()).grant(
-        op, task_id="t", user="ann", system="here", token="a token", seconds=5
+        op.task(), op.parameters(), task_id="t", user="ann", system="here", token="a token", seconds=5
     )
 
 
@@ -51,7 +51,7 @@ def test_each_token_is_sealed_by_itself_and_anew_for_another_key() -> None:
 
     def grant(token: str) -> Grant:
         return GrantVerifier(KEY.public_key()).verify(
-            signer.grant(Whoami(), task_id="t", user="ann", system="here", token=token, seconds=5)
+            signer.grant(Whoami.task(), Whoami().parameters(), task_id="t", user="ann", system="here", token=token, seconds=5)
         )
 
     of_one, of_other, again = grant("one"), grant("other"), grant("one")

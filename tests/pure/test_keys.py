@@ -28,7 +28,7 @@ def step(keys: Keys, name: str, part: str) -> int:
 
 
 def grant(signer: GrantSigner) -> str:
-    return signer.grant(Whoami(), task_id="a", user="ann", system="here", token="a token", seconds=9)
+    return signer.grant(Whoami.task(), Whoami().parameters(), task_id="a", user="ann", system="here", token="a token", seconds=9)
 
 
 def soon(happens: object) -> None:

@@ -105,7 +105,8 @@ def delegation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delegation]
 def petition(op: Operation, scope: str) -> str:
     """What a worker asks with a grant that a broken-in API might sign for whatever token it has seen."""
     signer = GrantSigner(API, OPENER.public_key())
-    grant = signer.grant(op, task_id="1a", user="alice", system="cluster", token=token(claims(scope=scope)), seconds=10)
+    who = {"user": "alice", "system": "cluster", "token": token(claims(scope=scope))}
+    grant = signer.grant(op.task(), op.parameters(), task_id="1a", seconds=10, **who)
     asked = {"call": uuid4().hex, "worker": "utilities.1", "public_key": UserKey().public_line(), "at": int(time.time()), "grant": grant}
     return sign_claims(asked, WORKER)
 

@@ -2,12 +2,15 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError, ResponseError  # noqa: A004 (redis' own)
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004 (redis' own)
+from redis.retry import Retry
 
 from broker.once import Once
 from broker.outbox import Lost, Outbox
@@ -60,6 +63,17 @@ def test_a_command_is_sent_again_when_its_connection_was_cut(redis: Redis) -> No
 
     assert own.command("SET", key, "there") == b"OK"
     assert own.command("CLIENT", "ID") != number
+
+
+def test_a_command_that_takes_too_long_is_given_up_and_the_next_is_answered(redis_url: str) -> None:
+    with Redis.from_url(redis_url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as impatient:
+        own, began = OwnConnection(impatient), time.monotonic()
+        assert own.command("PING") == b"PONG"
+
+        with pytest.raises(RedisError):
+            own.command("BLPOP", uuid4().hex, 20)
+        assert time.monotonic() - began < 10
+        assert own.command("PING") == b"PONG"
 
 
 def test_an_answer_is_given_by_whoever_claimed_it_first_and_to_nobody_twice(redis: Redis, replies: Replies) -> None:

@@ -101,8 +101,8 @@ def entering(site: Site, settings: Settings) -> Iterator[Callable[[], str]]:
     petitioner = Petitioner(create_celery(settings), replies, worker.now, worker="tests.1")
 
     def enter() -> str:
-        token = site.token("bob")
-        grant = signer.grant(Whoami(), task_id=uuid4().hex, user="fcbob", system="cluster", token=token, seconds=60)
+        who = {"user": "fcbob", "system": "cluster", "token": site.token("bob")}
+        grant = signer.grant(Whoami.task(), Whoami().parameters(), task_id=uuid4().hex, seconds=60, **who)
         pool = SSHPool(settings.limits)
         try:
             assert pool.host(system, "fcbob", lambda key: petitioner.certify(key, grant)).run(WHO) == "fcbob"
