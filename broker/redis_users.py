@@ -135,13 +135,15 @@ USERS: Final = (*RULES, ADMIN)
 
 
 def main(acl: Path, passwords: Path, databases: Iterable[int] = (0,)) -> None:
-    """Write the ACL file; a password is kept if it is there."""
+    """Write the ACL file, unless it says the same already; a password is kept if it is there."""
     passwords.mkdir(mode=0o700, parents=True, exist_ok=True)
     for user in USERS:
         if not (path := password_file(passwords, user)).exists():
             write_private(path, secrets.token_hex(32))
     known = {user: password_file(passwords, user).read_text(encoding="utf-8").strip() for user in USERS}
-    write_private(acl, acl_text(known, databases))
+    text = acl_text(known, databases)
+    if not acl.exists() or acl.read_text(encoding="utf-8") != text:
+        write_private(acl, text)
 
 
 def password_file(folder: Path, user: str) -> Path:

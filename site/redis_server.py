@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import time
+from pathlib import Path
 
 from redis import Redis
 
@@ -30,7 +32,7 @@ def programs(site: Site) -> list[Program]:
 
 def make_users(site: Site) -> None:
     """Write down the users of Redis, and the passwords that are missing."""
-    folder, acl = site.layout.redis_passwords, site.layout.etc / "users.acl"
+    folder, acl = site.layout.redis_passwords, _users(site)
     folder.mkdir(mode=0o700, exist_ok=True)
     private(folder / "admin.password", site.secrets["redis"])
     run(sys.executable, "-m", "broker.redis_users", str(acl), str(folder), "0", "1", "2", directory=REPOSITORY)
@@ -42,5 +44,12 @@ def _prepare(site: Site) -> None:
 
 
 def _load_users(site: Site) -> None:
+    """Have a Redis that was running before read them anew if they have changed: with that it ends everybody's connections."""
     with Redis.from_url(site.gateway.redis_url) as redis:
-        redis.acl_load()
+        started = time.time() - redis.info("server")["uptime_in_seconds"]
+        if _users(site).stat().st_mtime > started:
+            redis.acl_load()
+
+
+def _users(site: Site) -> Path:
+    return site.layout.etc / "users.acl"
