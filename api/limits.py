@@ -44,9 +44,10 @@ class Turnstile:
 
     def enter(self, user: str) -> None:
         """Count the current request as a call of the user. Raises TooManyRequests, which says when to try again, or RedisError."""
-        limits, call = self._limits, uuid4().hex
+        limits = self._limits
         if not limits.calls_per_second and not limits.calls_at_once:
             return
+        call = uuid4().hex
         standing = g.standing = self._standing(user, call)
         wait = str(max(1, math.ceil(standing.wait)))
         if standing.verdict == "rate":

@@ -106,22 +106,21 @@ class Answers:
         self._own = OwnConnection(redis)
         self._blobs = Blobs(redis)
 
-    def succeed(self, channel: str, call_id: str, output: Any, claim: Claim | None = None) -> bool:
-        """Answer a call with JSON, or with the bytes in a Blob. Raises RedisError."""
+    def succeed(self, channel: str, call_id: str, output: Output, claim: Claim | None = None) -> bool:
+        """Answer a call with its output. Raises RedisError."""
         if isinstance(output, Blob):
-            return self._publish(channel, call_id, claim, "raw", json.dumps(asdict(output)))
-        text = json.dumps(output)
-        if len(text) > _LARGE:
-            blob = self._blobs.put([text.encode()], seconds=ANSWER_SECONDS)
-            return self._publish(channel, call_id, claim, "blob", json.dumps(asdict(blob)))
-        return self._publish(channel, call_id, claim, "output", text)
+            return self._publish(channel, call_id, claim, "raw", _json(asdict(output)))
+        if len(output) > _LARGE:
+            blob = self._blobs.put([output], seconds=ANSWER_SECONDS)
+            return self._publish(channel, call_id, claim, "blob", _json(asdict(blob)))
+        return self._publish(channel, call_id, claim, "output", output)
 
     def fail(self, channel: str, call_id: str, error: FirecrestError, claim: Claim | None = None) -> bool:
         """Answer a call with its failure. Raises RedisError."""
-        return self._publish(channel, call_id, claim, "error", json.dumps(error_to_wire(error)))
+        return self._publish(channel, call_id, claim, "error", _json(error_to_wire(error)))
 
-    def _publish(self, channel: str, call_id: str, claim: Claim | None, what: str, text: str) -> bool:
-        said = f"{call_id} {what} {text}"
+    def _publish(self, channel: str, call_id: str, claim: Claim | None, what: str, text: bytes) -> bool:
+        said = f"{call_id} {what} ".encode() + text
         if claim is None:
             self._own.command("PUBLISH", channel, said)
             return True
@@ -130,3 +129,7 @@ class Answers:
             return bool(self._own.command("EVALSHA", _PUBLISH_ONCE_SHA, *words))
         except NoScriptError:
             return bool(self._own.command("EVAL", _PUBLISH_ONCE, *words))
+
+
+def _json(told: Any) -> bytes:
+    return json.dumps(told).encode()

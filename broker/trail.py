@@ -43,7 +43,7 @@ class Trail:
         told = {"time": _now(), "part": self._part} | {name: _cut(value) for name, value in facts.items() if value not in (None, "", [])}
         line = json.dumps(told)
         if paths and self._paths:
-            longer = json.dumps(told | {"paths": {name: _cut(value) for name, value in paths.items()}})
+            longer = f'{line[:-1]}, "paths": {json.dumps({name: _cut(value) for name, value in paths.items()})}}}'
             line = longer if len(longer) < LONGEST_LINE else line
         # not _LOG.info(), which looks up who calls it
         _LOG.handle(logging.LogRecord(LOGGER, logging.INFO, __file__, 0, line, None, None))

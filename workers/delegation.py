@@ -1,5 +1,6 @@
 """Delegation: alone holds the CA key, and gives certificates to those who show that a user asked for it, and to probes."""
 
+import json
 import logging
 import re
 import time
@@ -202,4 +203,4 @@ def _serve(app: celery.Celery, delegation: Delegation, answers: Answers) -> None
         except FirecrestError as failed:
             answers.fail(reply, self.request.id, failed)
             raise
-        answers.succeed(reply, self.request.id, certificate)
+        answers.succeed(reply, self.request.id, json.dumps(certificate).encode())

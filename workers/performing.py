@@ -192,11 +192,19 @@ class Workshop:
         return Permit(granted, grant, system, deed.entered)
 
     def perform(self, operation: type[Operation], parameters: dict[str, Any], permit: "Permit", stop: Stop) -> Any:
-        """The output of an operation as JSON, or as a Blob; raises FirecrestError and nothing else."""
+        """The output of an operation as a Blob or as JSON, which is text already where somebody waits for it.
+
+        Raises FirecrestError and nothing else.
+        """
 
         def work() -> Any:
             found = self._perform(operation, parameters, permit, stop, Scene(**self._scene(permit)))
-            return found if isinstance(found, Blob) else _adapter(operation).dump_python(found, mode="json", by_alias=True)
+            if isinstance(found, Blob):
+                return found
+            adapter = _adapter(operation)
+            if operation.route.course is Course.WAITED:
+                return adapter.dump_json(found, by_alias=True)
+            return adapter.dump_python(found, mode="json", by_alias=True)
 
         def shared_work() -> tuple[Any, FirecrestError | None, set[Certificate]]:
             try:

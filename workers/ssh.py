@@ -32,8 +32,8 @@ GRACE: Final = 3.0
 KILL_SECONDS: Final = 3.0
 # So long a command that ended well is proof that the user is let in.
 PROOF_SECONDS: Final = 10.0
-# sshd refuses logins at random once 10 are under way (MaxStartups 10:30:100).
-CONNECTS_AT_ONCE: Final = 8
+# sshd refuses logins at random once 10 are under way (MaxStartups 10:30:100): two workers on one machine stay below that.
+CONNECTS_AT_ONCE: Final = 4
 
 
 class _VacatedError(Exception):

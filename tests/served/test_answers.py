@@ -82,8 +82,8 @@ def test_an_answer_is_given_by_whoever_claimed_it_first_and_to_nobody_twice(redi
     given: list[bool] = []
 
     def post(_: Lost) -> None:
-        given.append(answers.succeed(replies.channel, call, {"first": True}, first))
-        given.append(answers.succeed(replies.channel, call, {"second": True}, second))
+        given.append(answers.succeed(replies.channel, call, b'{"first": true}', first))
+        given.append(answers.succeed(replies.channel, call, b'{"second": true}', second))
         given.append(answers.fail(replies.channel, call, UnknownResource("no"), second))
 
     assert json.loads(replies.ask(call, post, seconds=30)) == {"first": True}  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_an_answer_whose_claim_is_somebody_elses_is_not_heard(redis: Redis, repl
     given: list[bool] = []
 
     with pytest.raises(TimedOut):
-        replies.ask(call, lambda _: given.append(answers.succeed(replies.channel, call, 1, claim)), seconds=0.5)
+        replies.ask(call, lambda _: given.append(answers.succeed(replies.channel, call, b"1", claim)), seconds=0.5)
     assert given == [False]
 
 
@@ -114,7 +114,7 @@ def test_the_script_is_told_to_a_redis_that_does_not_know_it(redis: Redis, repli
     given: list[bool] = []
     redis.script_flush()
 
-    assert replies.ask(call, lambda _: given.append(answers.succeed(replies.channel, call, "said", claim)), seconds=30) == b'"said"'
+    assert replies.ask(call, lambda _: given.append(answers.succeed(replies.channel, call, b'"said"', claim)), seconds=30) == b'"said"'
 
 
 def test_what_could_not_be_connected_to_is_an_error_of_redis(redis: Redis) -> None:
