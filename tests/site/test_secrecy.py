@@ -64,7 +64,8 @@ class Witness:
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
         """The Celery messages that were put into a queue."""
-        return [json.loads(words[2]) for words in self.commands() if words[0].upper() == "LPUSH" and words[1] == queue]
+        sent = (words[2:] for words in self.commands() if words[0].upper() == "LPUSH" and words[1] == queue)
+        return [json.loads(letter) for letters in sent for letter in letters]
 
 
 def _plain(word: str) -> str:
@@ -193,9 +194,10 @@ class Forger:
 @pytest.fixture
 def mkdir(site: Site, alice: Client, folder: Folder, witness: Witness) -> Forger:
     """A real message of alice: make a directory."""
+    made = f"{folder.path}/made"
     with witness.watching():
-        assert alice.post("/utilities/mkdir", data={"targetPath": f"{folder.path}/made"}).status_code == 201
-    (message,) = (one for one in witness.messages("utilities") if one["headers"]["task"] == "utilities.Mkdir")
+        assert alice.post("/utilities/mkdir", data={"targetPath": made}).status_code == 201
+    (message,) = (one for one in witness.messages("utilities") if made in one["headers"]["argsrepr"])
     return Forger(site, message)
 
 
@@ -207,7 +209,7 @@ def submission(site: Site, alice: Client, folder: Folder, witness: Witness) -> F
         task = alice.task(alice.post("/compute/jobs/path", data={"targetPath": script}))
     assert task["status"] == "200"
     eventually(lambda: Path(folder.path, "mark").exists() and Path(folder.path, "mark").read_text() == "fcalice\n")
-    (message,) = (one for one in witness.messages("compute") if one["headers"]["task"] == "compute.SubmitPath")
+    (message,) = (one for one in witness.messages("compute") if script in one["headers"]["argsrepr"])
     return Forger(site, message)
 
 
