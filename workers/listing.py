@@ -32,8 +32,13 @@ def ls(op: Ls, host: Host, scene: Scene) -> list[File] | list[str]:
     }
     words = (*_LS, *(option for option, wanted in options.items() if wanted), "--", op.target_path)
     parse: Callable[[bytes], list[File] | list[str]] = rows if op.not_listing else listing
-    command = Command(words, parse, seconds=scene.limits.utilities_timeout, repeatable=True, ascii=not op.not_listing)
+    command = Command(words, parse, seconds=scene.limits.utilities_timeout, repeatable=True, ascii=_all_ascii(op))
     return _page(host.run(command), op)
+
+
+def _all_ascii(op: Ls) -> bool:
+    """Whether nothing that is shown as it is printed may hold other characters: entries are in quotes that are read here."""
+    return op.target_path.isascii() and not (op.not_listing or op.recursive or op.follow_links)
 
 
 # A group may be called "domain users".

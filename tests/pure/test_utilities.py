@@ -116,6 +116,12 @@ READS = [
     (Whoami(), "id -un"),
     (Whoami(groups=True), "id"),
 ]
+SHOWN_AS_PRINTED = [
+    Ls(target_path="/nö"),
+    Ls(target_path="/a", not_listing=True),
+    Ls(target_path="/a", recursive=True),
+    Ls(target_path="/a", follow_links=True),
+]
 CHANGES = [
     (Mkdir(target_path="-p"), "mkdir -- -p"),
     (Mkdir(target_path="a/b", parents=True), "mkdir -p -- a/b"),
@@ -147,6 +153,16 @@ def test_an_operation_is_one_command_with_a_time_limit(op: Operation, line: str)
     PERFORMERS[type(op)](op, host, SCENE)
     assert shlex.split(host.command.line()) == ["LC_ALL=C.UTF-8", "timeout", "5", *shlex.split(line)]
     assert host.command.repeatable == ((op, line) in READS), "what changes files is not done twice"
+
+
+@pytest.mark.parametrize("op", SHOWN_AS_PRINTED)
+def test_names_that_may_be_shown_as_printed_are_printed_with_their_characters(op: Ls) -> None:
+    usual, host = Recorder(), Recorder()
+    PERFORMERS[Ls](Ls(target_path="/a", show_hidden=True), usual, SCENE)
+    PERFORMERS[Ls](op, host, SCENE)
+
+    assert usual.command.line_within().startswith("LC_ALL=C ls ")
+    assert " LC_CTYPE=C.UTF-8 " in host.command.line_within()
 
 
 @pytest.mark.parametrize(
