@@ -52,10 +52,8 @@ def like(sample: Command[Any] | Sequence[str]) -> Rule:
 def _slot(word: str) -> Slot:
     if "\n" in word:
         return {"program": digest(word)}
-    if word.isdigit():
-        return _NUMBER
     if not _LOOSE.search(word):
-        return word
+        return _NUMBER if word.isdigit() else word
     fixed, loose = _LOOSE.split(word), [*_LOOSE.findall(word), ""]
     return {"word": "".join(re.escape(text) + _pattern(free) for text, free in zip(fixed, loose, strict=True))}
 

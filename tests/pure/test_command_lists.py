@@ -17,7 +17,7 @@ from schemas.places import Place
 from schemas.settings import System
 from tests.pure.test_reservations import CREATE, UPDATE
 from workers import access, archives, contents, copies, probes, trees, utilities
-from workers.command_lists import command_list, programs, rules
+from workers.command_lists import command_list, like, programs, rules
 from workers.confinement import Confinement
 from workers.copies import Run
 from workers.host import Command
@@ -240,3 +240,10 @@ def test_a_command_behind_the_allowed_paths_is_on_the_list_with_just_these_paths
     assert not allowed(list(Confinement(("/",), bounds.places).words(removing)), rules(system))
     assert not allowed(list(Confinement(("/scratch", "/home/alice/../.."), bounds.places).words(removing)), rules(system))
     assert not allowed(list(bounds.words(("sh", "-c", "id"))), rules(system))
+
+
+def test_a_random_token_that_happens_to_have_no_letter_is_none_the_less_one() -> None:
+    rule = like(["rm", "1234567890123456", "12"])
+
+    assert allowed(["rm", "00ff00ff00ff00ff", "7"], {"one": rule})
+    assert not allowed(["rm", "00ff00ff00ff00ff", "ff"], {"one": rule})

@@ -87,10 +87,13 @@ class Onlooker:
     def _look(self, pid: str) -> None:
         try:
             words = Path("/proc", pid, "cmdline").read_bytes()
-            self.environments.add(Path("/proc", pid, "environ").read_bytes())
-            user = psutil.Process(int(pid)).username()
+            environment, process = Path("/proc", pid, "environ").read_bytes(), psutil.Process(int(pid))
+            user = process.username()
+            if any(parent.pid == os.getpid() for parent in process.parents()):  # begun since the tests' own were counted
+                return
         except (OSError, psutil.NoSuchProcess):
             return
+        self.environments.add(environment)
         self.seen.setdefault(user, set()).add(words.decode(errors="replace"))
 
     def text(self) -> bytes:

@@ -62,10 +62,12 @@ class Witness:
         """The commands word by word, as they were sent."""
         return [[_plain(word) for word in _WORD.findall(line.decode())] for line in self._lines]
 
-    def messages(self, queue: str) -> list[dict[str, Any]]:
-        """The Celery messages that were put into a queue."""
-        sent = (words[2:] for words in self.commands() if words[0].upper() == "LPUSH" and words[1] == queue)
-        return [json.loads(letter) for letters in sent for letter in letters]
+    def message(self, task: str, about: str) -> dict[str, Any]:
+        """The one Celery message for that task whose parameters name this."""
+        sent = (words[2:] for words in self.commands() if words[0].upper() == "LPUSH" and words[1] == task.partition(".")[0])
+        found = [json.loads(letter) for letters in sent for letter in letters]
+        (one,) = (message for message in found if message["headers"]["task"] == task and about in message["headers"]["argsrepr"])
+        return dict(one)
 
 
 def _plain(word: str) -> str:
@@ -197,8 +199,7 @@ def mkdir(site: Site, alice: Client, folder: Folder, witness: Witness) -> Forger
     made = f"{folder.path}/made"
     with witness.watching():
         assert alice.post("/utilities/mkdir", data={"targetPath": made}).status_code == 201
-    (message,) = (one for one in witness.messages("utilities") if made in one["headers"]["argsrepr"])
-    return Forger(site, message)
+    return Forger(site, witness.message("utilities.Mkdir", made))
 
 
 @pytest.fixture
@@ -209,8 +210,7 @@ def submission(site: Site, alice: Client, folder: Folder, witness: Witness) -> F
         task = alice.task(alice.post("/compute/jobs/path", data={"targetPath": script}))
     assert task["status"] == "200"
     eventually(lambda: Path(folder.path, "mark").exists() and Path(folder.path, "mark").read_text() == "fcalice\n")
-    (message,) = (one for one in witness.messages("compute") if script in one["headers"]["argsrepr"])
-    return Forger(site, message)
+    return Forger(site, witness.message("compute.SubmitPath", script))
 
 
 FORGERIES: dict[str, Callable[[Forger], dict[str, Any]]] = {
