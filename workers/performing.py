@@ -199,12 +199,7 @@ class Workshop:
 
         def work() -> Any:
             found = self._perform(operation, parameters, permit, stop, Scene(**self._scene(permit)))
-            if isinstance(found, Blob):
-                return found
-            adapter = _adapter(operation)
-            if operation.route.course is Course.WAITED:
-                return adapter.dump_json(found, by_alias=True)
-            return adapter.dump_python(found, mode="json", by_alias=True)
+            return found if isinstance(found, Blob) else _json(operation, found)
 
         def shared_work() -> tuple[Any, FirecrestError | None, set[Certificate]]:
             try:
@@ -270,6 +265,13 @@ class Workshop:
     def forget_uploads(self, operation: type[Operation], parameters: dict[str, Any]) -> None:
         """Drop the files that came with a call that is over."""
         self.blobs.forget(operation.model_validate(parameters))
+
+
+def _json(operation: type[Operation], output: Any) -> Any:
+    adapter = _adapter(operation)
+    if operation.route.course is Course.WAITED:
+        return adapter.dump_json(output, by_alias=True)
+    return adapter.dump_python(output, mode="json", by_alias=True)
 
 
 @cache
