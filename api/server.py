@@ -26,9 +26,9 @@ from gunicorn.workers.ggevent import GeventWorker
 BODY_SECONDS: Final = 60.0
 # What still comes is thrown away for so many seconds: a server that closes while a body still comes resets the connection, answer and all.
 LINGER_SECONDS: Final = 3.0
+# Of a crowd, so many are taken by each process; faster than that one process might take all.
+CONNECTIONS_A_SECOND: Final = 500
 _PIECE: Final = 65536
-_FEW: Final = 50
-_MANY: Final = 50
 
 
 class _TooSlow(ParseException):  # type: ignore[misc]
@@ -154,10 +154,26 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
 
 class _Server(StreamServer):  # type: ignore[misc]
+    """Takes one connection after another while they come singly, and so many a second of a crowd.
+
+    However busy each is, processes that take turns so share a crowd evenly, and nobody in it waits long to be taken.
+    """
+
+    crowd = False
+    looked = 0.0
+
     @property
     def max_accept(self) -> int:
-        """How many connections are taken before others are served: one at first, so that processes take turns, many from a crowd."""
-        return 1 if len(self.pool) < _FEW else _MANY
+        """How many connections are taken before others are served."""
+        now = monotonic()
+        seconds, self.looked = now - self.looked, now
+        return max(1, int(seconds * CONNECTIONS_A_SECOND)) if self.crowd else 1
+
+    def do_read(self) -> Any:
+        """A connection, if there is one."""
+        found = super().do_read()
+        self.crowd = found is not None
+        return found
 
 
 class _Joined:

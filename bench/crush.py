@@ -21,7 +21,7 @@ def crush(stage: Stage, *, rounds: int, seconds: float) -> list[Part]:
     """Times and failures, and what each program holds at most; nothing is warmed up, and every call counts."""
     with people(stage.site, USERS) as users, generator() as source:
         programs = Programs(stage.site)
-        before, few = {name: used.rss for name, used in programs.usage().items()}, _held(stage, programs)
+        before, few = programs.rss(), _held(stage, programs)
         ways = {_ONE: users[:1], _MANY: users}
         loads = {name: Load() for name in ways}
         peaks: dict[str, dict[str, int]] = {name: {} for name in ways}

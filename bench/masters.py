@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bench.series import CallFailedError
-from broker.keys import signing_key
+from broker.keys import authority_key
 from schemas.settings import System
 from tests.real_site import Site
 from workers.authorities import KeyAuthority
@@ -73,7 +73,7 @@ def masters(site: Site, system: System, user: str, *, count: int) -> Iterator[li
 
 def certificate(site: Site, public_line: str, user: str) -> str:
     """A certificate of the site's CA, good for five minutes, for a public key."""
-    ca = KeyAuthority(signing_key(Path(site.facts["keys"]["private"]), "ca"))
+    ca = KeyAuthority(authority_key(Path(site.facts["keys"]["private"])))
     return sign(ca, Statement(public_line, user, f"bench {user}", new_serial(), 300))
 
 

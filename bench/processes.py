@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,18 +35,22 @@ class Programs:
 
     def usage(self) -> dict[str, Usage]:
         """What each has used."""
-        return {name: _usage(root) for name, root in self.roots.items()}
+        return {name: Usage(sum(map(_cpu, tree)), sum(map(_rss, tree))) for name, tree in _trees(self.roots).items()}
+
+    def rss(self) -> dict[str, int]:
+        """Resident bytes of each now."""
+        return {name: sum(map(_rss, tree)) for name, tree in _trees(self.roots).items()}
 
     @contextmanager
     def peaks(self, *, every: float = 1) -> Iterator[dict[str, int]]:
         """The most resident bytes that each had in all, looked at every so many seconds until the end of the block."""
-        most = {name: used.rss for name, used in self.usage().items()}
+        most = self.rss()
         over = threading.Event()
 
         def watch() -> None:
             while not over.wait(every):
-                for name, used in self.usage().items():
-                    most[name] = max(most[name], used.rss)
+                for name, rss in self.rss().items():
+                    most[name] = max(most[name], rss)
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -62,25 +67,35 @@ class Programs:
 
 def proportional(roots: Mapping[str, psutil.Process]) -> dict[str, int]:
     """Bytes of each program now, pages that processes share counted in parts (PSS)."""
-    found = dict.fromkeys(roots, 0)
-    for name, root in roots.items():
-        for process in _tree(root):
-            with suppress(psutil.NoSuchProcess):
-                found[name] += process.memory_full_info().pss
-    return found
+    return {name: sum(map(_pss, tree)) for name, tree in _trees(roots).items()}
 
 
-def _tree(root: psutil.Process) -> list[psutil.Process]:
+def _trees(roots: Mapping[str, psutil.Process]) -> dict[str, list[psutil.Process]]:
+    """Each root and all that descend from it, found in one look at the processes of the machine."""
+    children = defaultdict(list)
+    for process in psutil.process_iter(["ppid"]):
+        children[process.info["ppid"]].append(process)
+
+    def tree(root: psutil.Process) -> list[psutil.Process]:
+        return [root, *(one for child in children[root.pid] for one in tree(child))]
+
+    return {name: tree(root) for name, root in roots.items()}
+
+
+def _cpu(process: psutil.Process) -> float:
+    with suppress(psutil.NoSuchProcess):  # what has ended meanwhile is in its parent's account
+        times = process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0
+
+
+def _rss(process: psutil.Process) -> int:
     with suppress(psutil.NoSuchProcess):
-        return [root, *root.children(recursive=True)]
-    return []
+        return int(process.memory_info().rss)
+    return 0
 
 
-def _usage(root: psutil.Process) -> Usage:
-    cpu, rss = 0.0, 0
-    for process in _tree(root):
-        with suppress(psutil.NoSuchProcess):  # what has ended meanwhile is in its parent's account
-            times = process.cpu_times()
-            cpu += times.user + times.system + times.children_user + times.children_system
-            rss += process.memory_info().rss
-    return Usage(cpu, rss)
+def _pss(process: psutil.Process) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(process.memory_full_info().pss)
+    return 0

@@ -68,7 +68,7 @@ def soak(stage: Stage, *, seconds: float) -> list[Part]:
             thread.start()
         begun = time.monotonic()
         while (moment := time.monotonic() - begun) <= seconds:
-            samples.add(moment, {name: used.rss for name, used in stage.programs.usage().items()})
+            samples.add(moment, stage.programs.rss())
             over.wait(min(EVERY, seconds / 6))
         over.set()
         for thread in threads:

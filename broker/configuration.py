@@ -11,6 +11,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from broker.celery import redis_tls
+from broker.own_connections import DRIVER
 from broker.redis_users import password_file
 from schemas.settings import Broker, Settings
 
@@ -50,6 +51,7 @@ def open_redis(settings: Settings, *, retries: int = 1, connections: int | None 
         settings.broker.url,
         **bounds,
         **redis_tls(settings.broker),
+        driver_info=DRIVER,
         retry=Retry(backoff, retries),
         socket_timeout=10,
         socket_connect_timeout=2,

@@ -79,6 +79,11 @@ class Gateway:
         self._limits = limits
         self._storage = storage
 
+    def open(self) -> None:
+        """Open what calls go and come by, which is done at the latest when there is one. Raises what `call` takes for unreachable."""
+        self._celery.amqp.open()
+        self._replies.open()
+
     def call(self, op: Operation, caller: Caller, system: str, *, task_id: str = "") -> Output:
         """Perform `op`, as that task or as a new one, and wait for its output; what nobody waits for any more is never started.
 

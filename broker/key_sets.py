@@ -49,13 +49,14 @@ class KeySet:
         """
         age = time.monotonic() - self._tried
         if age > _REFRESH_SECONDS or (key_id not in self._keys and age > _COOLDOWN_SECONDS):
-            self._refresh()
+            self.refresh()
         if not self._keys or time.monotonic() - self._fetched > _STALE_SECONDS:
             raise ServiceUnavailable("The token issuer cannot be reached")
         key = self._keys.get(key_id)
         return key if key and key.algorithm in (None, algorithm) else None
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Fetch the keys, unless that was tried just now; those of before stay where it fails."""
         with self._lock:
             if time.monotonic() - self._tried < _COOLDOWN_SECONDS:
                 return

@@ -6,9 +6,10 @@
 | worker | worker.key | worker.pub, worker-NAME.pub | Ed25519 | signing requests for certificates, and what transfers keep between steps |
 | delegation | delegation.key | delegation.pub | X25519 | opening sealed tokens |
 | API | links.key | links.pub | X25519 | opening the sealed links of transfers |
-| delegation | ca.key | ca.pub | Ed25519 | signing SSH user certificates |
+| delegation | ca.key | ca.pub | ECDSA (P-256), or Ed25519 | signing SSH user certificates |
 
 `python -m broker.keys PRIVATE PUBLIC` makes those that are missing, `python -m broker.keys STEP PART PRIVATE PUBLIC` rotates one.
+The CA's is ECDSA: for a login by a certificate that Ed25519 has signed, OpenSSH (9.2) takes 11 ms of CPU more (docs/performance.md).
 Beside each, while it is rotated, the one that comes (`api.next.key`, `api.next.pub`) or the one that goes (`api.former.pub`).
 """
 
@@ -19,9 +20,11 @@ import re
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -33,14 +36,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-Private = Ed25519PrivateKey | X25519PrivateKey
+AuthorityKey = Ed25519PrivateKey | EllipticCurvePrivateKey
+Private = AuthorityKey | X25519PrivateKey
 
 PARTS: Final[dict[str, Callable[[], Private]]] = {
     "api": Ed25519PrivateKey.generate,
     "worker": Ed25519PrivateKey.generate,
     "delegation": X25519PrivateKey.generate,
     "links": X25519PrivateKey.generate,
-    "ca": Ed25519PrivateKey.generate,
+    "ca": partial(generate_private_key, SECP256R1()),
 }
 # What is sealed may have to be opened later: the private half is kept as long as the public half of a signer.
 OPENERS: Final = ("delegation", "links")
@@ -73,6 +77,14 @@ def signing_key(folder: Path, part: str) -> Ed25519PrivateKey:
     key = load_pem_private_key(secret(folder / f"{part}.key"), password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"{part}.key is not an Ed25519 key")
+    return key
+
+
+def authority_key(folder: Path) -> AuthorityKey:
+    """The private key of the certificate authority; raises KeyFileError."""
+    key = load_pem_private_key(secret(folder / "ca.key"), password=None)
+    if not isinstance(key, AuthorityKey):
+        raise KeyFileError("ca.key is neither an Ed25519 nor an ECDSA key")
     return key
 
 

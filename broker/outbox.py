@@ -1,9 +1,10 @@
 """Letters that leave for queues by one connection: those that come while others are on their way go together, in one command."""
 
 import logging
+import socket
 import threading
+from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from broker.own_connections import OwnConnection
@@ -25,13 +26,15 @@ class Outbox:
 
     def __init__(self, own: OwnConnection) -> None:
         self._own = own
-        self._letters: SimpleQueue[_Letter] = SimpleQueue()
+        self._letters: deque[_Letter] = deque()
+        self._bell = _Bell()
         self._sender: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def put(self, queue: str, text: str, lost: Lost) -> None:
         """Have a letter put into a queue soon; call `lost`, in another thread, if it cannot be."""
-        self._letters.put(_Letter(queue, text, lost))
+        self._letters.append(_Letter(queue, text, lost))
+        self._bell.ring()
         if self._sender is None:
             self._start()
 
@@ -43,18 +46,16 @@ class Outbox:
 
     def _run(self) -> None:
         while True:
+            self._bell.wait(lambda: bool(self._letters))
             self._send(self._waiting())
 
     def _waiting(self) -> dict[str, list[_Letter]]:
-        """All letters that wait, at least one, by their queues."""
+        """All letters that wait, by their queues."""
         found: dict[str, list[_Letter]] = {}
-        letter = self._letters.get()
-        while True:
+        while self._letters:
+            letter = self._letters.popleft()
             found.setdefault(letter.queue, []).append(letter)
-            try:
-                letter = self._letters.get_nowait()
-            except Empty:
-                return found
+        return found
 
     def _send(self, waiting: dict[str, list[_Letter]]) -> None:
         for queue, letters in waiting.items():
@@ -64,3 +65,25 @@ class Outbox:
                 _LOG.warning("%s letters for %s may not have arrived: %s", len(letters), queue, lost)
                 for letter in letters:
                     letter.lost(lost)
+
+
+class _Bell:
+    """Wakes one thread. It is a socket: who waits for a lock or a queue is woken by gevent after all greenlets that are ready by then."""
+
+    def __init__(self) -> None:
+        self._rope, self._clapper = socket.socketpair()
+        self._asleep = False
+
+    def ring(self) -> None:
+        """Wake the thread if it sleeps."""
+        if self._asleep:
+            self._asleep = False
+            self._rope.send(b"!")
+
+    def wait(self, awaited: Callable[[], bool]) -> None:
+        """Sleep until rung, or not at all when there is what is awaited."""
+        while not awaited():
+            self._asleep = True
+            if not awaited():
+                self._clapper.recv(64)
+            self._asleep = False

@@ -7,6 +7,10 @@ import threading
 from typing import Any
 
 from redis import Redis
+from redis.driver_info import DriverInfo
+
+# Found out once, and not for each connection by a look at all installed packages.
+DRIVER = DriverInfo()
 
 
 class OwnConnection(threading.local):

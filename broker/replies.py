@@ -45,6 +45,10 @@ class Replies:
         self._pending: dict[str, _Answer] = {}
         self.subscription.add(self.channel, self._take)
 
+    def open(self) -> None:
+        """Listen from now on. Raises ConnectionError when nothing can be heard."""
+        self.subscription.ready(self.channel)
+
     def ask(self, call_id: str, post: Callable[[Lost], None], *, seconds: float) -> Output:
         """Have a call posted, and wait so long for its output.
 

@@ -8,7 +8,7 @@ import threading
 import time
 from base64 import urlsafe_b64decode
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -61,6 +61,10 @@ class TokenVerifier:
         self._issuers = [(issuer, KeySet(issuer.jwks_url)) for issuer in issuers]
         self._proofs: OrderedDict[bytes, _Proof] = OrderedDict()
         self._lock = threading.Lock()
+
+    def fetchers(self) -> list[Callable[[], None]]:
+        """What fetches the keys of each issuer, which is done at the latest when they are needed."""
+        return [keys.refresh for _, keys in self._issuers]
 
     def bearer(self, token: str, *, moment: float | None = None) -> Bearer:
         """Whose token it is, if it is valid at `moment` (Unix seconds; now by default).

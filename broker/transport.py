@@ -10,6 +10,8 @@ from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from broker.own_connections import DRIVER
+
 
 class Channel(redis.Channel):  # type: ignore[misc]
     """A channel that keeps its client, which several threads may use at once, and tries once more what a broken connection cut short."""
@@ -36,7 +38,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (kombu's)
         retry = {} if asynchronous else {"retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 1)}
-        return {**super()._connparams(asynchronous), **retry}
+        return {**super()._connparams(asynchronous), **retry, "driver_info": DRIVER}
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

@@ -14,12 +14,13 @@ from typing import Any, Final
 import paramiko
 import pkcs11
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_identity
 
 from broker.key_rings import Watched
-from broker.keys import KeyFileError, secret, signing_key
+from broker.keys import AuthorityKey, KeyFileError, authority_key, secret
 from schemas.errors import ServiceUnavailable
 from schemas.settings import CertificateAuthority, Settings
 from workers.certificates import Authority
@@ -39,16 +40,16 @@ def authority(settings: Settings) -> Callable[[], Authority]:
     """The authority of the deployment, to be asked for anew for each certificate, as its key may be rotated. Raises KeyFileError."""
     where, private, public = settings.delegation.authority, settings.keys.private, settings.keys.public
     if where.kind == "file":
-        return Watched(private, lambda: KeyAuthority(signing_key(private, "ca"))).now
+        return Watched(private, lambda: KeyAuthority(authority_key(private))).now
     if where.kind == "agent":
         return Watched(public, lambda: AgentAuthority(where.agent_socket, _line(public))).now
     return Watched(public, lambda: TokenAuthority(token_of(where), _line(public))).now
 
 
 class KeyAuthority:
-    """An authority whose Ed25519 key is in the memory of this process."""
+    """An authority whose key is in the memory of this process."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: AuthorityKey) -> None:
         self._key = key
 
     def public_line(self) -> str:
@@ -56,8 +57,11 @@ class KeyAuthority:
         return self._key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
     def sign(self, data: bytes) -> bytes:
-        """The signature blob of SSH (RFC 8709)."""
-        return _blob(b"ssh-ed25519", self._key.sign(data))
+        """The signature blob of SSH (RFC 8709, 5656)."""
+        if isinstance(self._key, Ed25519PrivateKey):
+            return _blob(b"ssh-ed25519", self._key.sign(data))
+        kind, algorithm = _CURVES[self._key.curve.name]
+        return _ecdsa_blob(kind, *decode_dss_signature(self._key.sign(data, ECDSA(algorithm))))
 
 
 class AgentAuthority:
@@ -166,10 +170,7 @@ class TokenAuthority:
         digest.update(data)
         point = self._public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         pair = self._token.sign(point, digest.finalize(), pkcs11.Mechanism.ECDSA)
-        numbers = paramiko.Message()
-        for number in (pair[: len(pair) // 2], pair[len(pair) // 2 :]):
-            numbers.add_mpint(int.from_bytes(number))
-        return _blob(kind.encode(), numbers.asbytes())
+        return _ecdsa_blob(kind, int.from_bytes(pair[: len(pair) // 2]), int.from_bytes(pair[len(pair) // 2 :]))
 
 
 def _line(public: Path) -> str:
@@ -182,6 +183,13 @@ def _line(public: Path) -> str:
 
 def _blob(*parts: bytes) -> bytes:
     return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+
+def _ecdsa_blob(kind: str, *numbers: int) -> bytes:
+    message = paramiko.Message()
+    for number in numbers:
+        message.add_mpint(number)
+    return _blob(kind.encode(), message.asbytes())
 
 
 def _octets(point: bytes) -> bytes:

@@ -20,10 +20,11 @@ from broker.celery import create_celery
 from broker.configuration import open_redis, settings_in
 from broker.gateway import ask
 from broker.grants import sign_claims
-from broker.keys import signing_key
+from broker.keys import authority_key, signing_key
 from broker.replies import Replies
 from schemas.settings import Settings, System
 from tests.real_site import Site
+from workers.authorities import KeyAuthority
 from workers.certificates import UserKey
 
 
@@ -52,8 +53,12 @@ class Insider:
         return create_celery(self.settings)
 
     def key(self, part: str) -> Ed25519PrivateKey:
-        """The private key of a part: api, worker or ca."""
+        """The private key of a part: api or worker."""
         return signing_key(Path(self.site.facts["keys"]["private"]), part)
+
+    def authority(self) -> KeyAuthority:
+        """The certificate authority, with its private key."""
+        return KeyAuthority(authority_key(Path(self.site.facts["keys"]["private"])))
 
     def system(self) -> System:
         """The system that the tests are about."""

@@ -23,7 +23,6 @@ from tests.attackers.conftest import Folder, Forger
 from tests.hosts.own_sshd import OwnSshd
 from tests.real_site import Client, Site
 from tests.site.test_secrecy import canary
-from workers.authorities import KeyAuthority
 from workers.certificates import Statement, UserKey, sign
 
 
@@ -115,10 +114,10 @@ def test_a_stolen_certificate_opens_no_terminal_and_no_way_through(insider: Insi
 
 def test_a_stolen_certificate_is_over_when_its_minutes_are(insider: Insider) -> None:
     """On the real system, with the real CA: two seconds, so that nobody has to wait for five minutes."""
-    key, ca = UserKey(), insider.key("ca")
+    key, ca = UserKey(), insider.authority()
 
     def certificate(seconds: int) -> str:
-        return sign(KeyAuthority(ca), Statement(key.public_line(), "fcalice", "tests", 7, seconds, ("127.0.0.1/32",)))
+        return sign(ca, Statement(key.public_line(), "fcalice", "tests", 7, seconds, ("127.0.0.1/32",)))
 
     short = certificate(2)
     time.sleep(2.5)
@@ -175,7 +174,7 @@ def test_the_apis_key_alone_gives_no_certificate(
 
 
 def test_the_apis_key_signs_no_petition(insider: Insider, mkdir: Forger) -> None:
-    for key in (insider.key("api"), insider.key("ca"), Ed25519PrivateKey.generate()):
+    for key in (insider.key("api"), Ed25519PrivateKey.generate()):
         with pytest.raises(AccessDenied):
             insider.petitioner(key).certify(UserKey().public_line(), mkdir.kwargs["grant"])
 
@@ -237,7 +236,7 @@ def _base64(content: bytes) -> str:
 
 def test_the_ca_enters_as_any_user_but_not_as_root(insider: Insider) -> None:
     """The gain is as large as docs/security.md says: any user that the systems' sshd lets in."""
-    key, ca = UserKey(), KeyAuthority(insider.key("ca"))
+    key, ca = UserKey(), insider.authority()
     for user in ("fcalice", "fcbob"):
         with closing(insider.enter(user, key, sign(ca, Statement(key.public_line(), user, "tests", 7, 60)))) as transport:
             assert run(transport, "id -un") == user

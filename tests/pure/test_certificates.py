@@ -61,6 +61,15 @@ def test_a_certificate_is_signed_by_the_ca_over_the_workers_key() -> None:
     assert line(parsed(certificate()).public_key()) == KEY.public_line()
 
 
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_a_ca_may_have_an_ecdsa_key(curve: ec.EllipticCurve) -> None:
+    ca = ec.generate_private_key(curve)
+    for serial in range(1, 9):  # signatures are numbers of varying length
+        found = parsed(sign(KeyAuthority(ca), Statement(KEY.public_line(), "fcalice", "tests", serial, 60)))
+        found.verify_cert_signature()
+        assert found.signature_key().public_numbers() == ca.public_key().public_numbers()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(("seconds", "past"), [(300, 60), (120, 24)])
 def test_a_certificate_lives_as_long_as_asked_counting_a_little_past(seconds: int, past: int) -> None:
     before = int(time.time())

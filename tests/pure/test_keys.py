@@ -2,14 +2,19 @@
 
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from broker.grants import GrantSigner, GrantVerifier, unseal
 from broker.key_rings import KeyRing
 from broker.key_rotation import main
-from broker.keys import KeyFileError, key_id, make_missing, opening_keys, signing_key, verifying_key
+from broker.keys import KeyFileError, authority_key, key_id, make_missing, opening_keys, signing_key, verifying_key
 from schemas.grant import GrantError
 from schemas.settings import Keys
 from schemas.utilities import Whoami
@@ -138,18 +143,28 @@ def test_private_files_are_their_owners_only_at_every_step(keys: Keys) -> None:
             assert {path.stat().st_mode & 0o777 for path in keys.private.iterdir()} == {0o600}
 
 
+def test_the_authority_has_a_key_that_sshd_checks_fast_or_one_of_before(keys: Keys) -> None:
+    made = authority_key(keys.private)
+    assert isinstance(made, EllipticCurvePrivateKey)
+    assert made.curve.name == "secp256r1"
+    for other, good in ((Ed25519PrivateKey.generate(), True), (X25519PrivateKey.generate(), False)):
+        (keys.private / "ca.key").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        with nullcontext() if good else pytest.raises(KeyFileError, match="neither"):
+            authority_key(keys.private)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610])
 def test_a_key_that_others_can_read_or_write_is_refused(keys: Keys, mode: int) -> None:
     (keys.private / "ca.key").chmod(mode)
     with pytest.raises(KeyFileError, match="others"):
-        signing_key(keys.private, "ca")
+        authority_key(keys.private)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_key_of_somebody_else_is_refused(keys: Keys) -> None:
     os.chown(keys.private / "ca.key", 65534, 65534)
     with pytest.raises(KeyFileError, match="somebody else"):
-        signing_key(keys.private, "ca")
+        authority_key(keys.private)
 
 
 def test_a_key_that_is_none_is_left_out_and_the_others_are_good(keys: Keys) -> None:
