@@ -235,6 +235,14 @@ def test_a_public_key_is_no_secret_to_sign_with(verifier: TokenVerifier) -> None
                 verifier.bearer(f"{text}.{base64(sign)}")
 
 
+def test_keys_can_be_fetched_before_the_first_token_comes() -> None:
+    with serving(200, key_set()) as url:
+        verifier = TokenVerifier(issuers({"issuer": HERE, "jwks_url": url, "audience": "firecrest"}))
+        for fetch in verifier.fetchers():
+            fetch()
+    assert verifier.bearer(token(claims())).user == "alice"
+
+
 def test_an_issuer_cannot_name_the_users_of_another(verifier: TokenVerifier) -> None:
     assert verifier.bearer(token(there(uid="x_bob"), RSA, "RS512")).user == "x_bob"
     for said, algorithm in ((there(uid="alice"), "RS512"), (claims(preferred_username="x_bob"), "RS256"), (there(uid="x_bob\n"), "RS512")):

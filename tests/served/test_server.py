@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_a_thousand_calls_may_be_under_way_at_once(start: Start) -> None:
     assert [answered(connection).status for connection in connections] == [200] * 1000
     for connection in connections:
         connection.close()
+
+
+def test_a_crowd_is_shared_by_all_processes(start: Start) -> None:
+    server = start("--workers", "2", "--worker-connections", "2000")
+    eventually(lambda: server.log.read_text().count("Booting worker") == 2)
+    connections = [server.connect() for _ in range(600)]
+    for connection in connections:
+        connection.sendall(b"GET /process HTTP/1.1\r\nHost: x\r\n\r\n")
+    took = Counter(answered(connection).read() for connection in connections)
+    for connection in connections:
+        connection.close()
+    assert len(took) == 2
+    assert min(took.values()) > 120
 
 
 def test_a_file_is_sent_behind_the_head_of_its_answer(start: Start) -> None:
