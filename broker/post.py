@@ -9,11 +9,13 @@ from uuid import uuid4
 from celery import Celery
 from celery.app.amqp import AMQP, task_message
 from kombu import Consumer
+from kombu.exceptions import OperationalError
 
 from broker.outbox import Lost, Outbox
 from broker.own_connections import OwnConnection
 
 _BELL_SECONDS: Final = 60
+_OPENING_SECONDS: Final = 5
 
 
 class _Lines(NamedTuple):
@@ -85,8 +87,12 @@ class Post(AMQP):  # type: ignore[misc]
     def open(self) -> _Lines:
         """The ways of this process, opened by whoever needs them first. Raises as for `put`."""
         if self._opened is None:
-            with self._opening:
+            if not self._opening.acquire(timeout=_OPENING_SECONDS):
+                raise OperationalError("the broker has not been reached yet")
+            try:
                 self._opened = self._opened or self._connect()
+            finally:
+                self._opening.release()
         return self._opened
 
     def _connect(self) -> _Lines:
