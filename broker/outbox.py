@@ -27,26 +27,25 @@ class Outbox:
     def __init__(self, own: OwnConnection) -> None:
         self._own = own
         self._letters: deque[_Letter] = deque()
-        self._bell = _Bell()
-        self._sender: threading.Thread | None = None
+        self._bell: _Bell | None = None
         self._lock = threading.Lock()
 
     def put(self, queue: str, text: str, lost: Lost) -> None:
         """Have a letter put into a queue soon; call `lost`, in another thread, if it cannot be."""
         self._letters.append(_Letter(queue, text, lost))
-        self._bell.ring()
-        if self._sender is None:
-            self._start()
+        (self._bell or self._start()).ring()
 
-    def _start(self) -> None:
+    def _start(self) -> "_Bell":
+        """The bell of the thread, which is started with it."""
         with self._lock:
-            if self._sender is None:
-                self._sender = threading.Thread(target=self._run, name="outbox", daemon=True)
-                self._sender.start()
+            if self._bell is None:
+                self._bell = _Bell()
+                threading.Thread(target=self._run, args=(self._bell,), name="outbox", daemon=True).start()
+            return self._bell
 
-    def _run(self) -> None:
+    def _run(self, bell: "_Bell") -> None:
         while True:
-            self._bell.wait(lambda: bool(self._letters))
+            bell.wait(lambda: bool(self._letters))
             self._send(self._waiting())
 
     def _waiting(self) -> dict[str, list[_Letter]]:
