@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -35,11 +35,11 @@ class Programs:
 
     def usage(self) -> dict[str, Usage]:
         """What each has used."""
-        return {name: Usage(sum(map(_cpu, tree)), sum(map(_rss, tree))) for name, tree in _trees(self.roots).items()}
+        return {name: Usage(_summed(tree, _cpu), int(_summed(tree, _rss))) for name, tree in _trees(self.roots).items()}
 
     def rss(self) -> dict[str, int]:
         """Resident bytes of each now."""
-        return {name: sum(map(_rss, tree)) for name, tree in _trees(self.roots).items()}
+        return {name: int(_summed(tree, _rss)) for name, tree in _trees(self.roots).items()}
 
     @contextmanager
     def peaks(self, *, every: float = 1) -> Iterator[dict[str, int]]:
@@ -67,7 +67,7 @@ class Programs:
 
 def proportional(roots: Mapping[str, psutil.Process]) -> dict[str, int]:
     """Bytes of each program now, pages that processes share counted in parts (PSS)."""
-    return {name: sum(map(_pss, tree)) for name, tree in _trees(roots).items()}
+    return {name: int(_summed(tree, _pss)) for name, tree in _trees(roots).items()}
 
 
 def _trees(roots: Mapping[str, psutil.Process]) -> dict[str, list[psutil.Process]]:
@@ -82,20 +82,22 @@ def _trees(roots: Mapping[str, psutil.Process]) -> dict[str, list[psutil.Process
     return {name: tree(root) for name, root in roots.items()}
 
 
+def _summed(tree: list[psutil.Process], what: Callable[[psutil.Process], float]) -> float:
+    total = 0.0
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):  # what has ended meanwhile is in its parent's account
+            total += what(process)
+    return total
+
+
 def _cpu(process: psutil.Process) -> float:
-    with suppress(psutil.NoSuchProcess):  # what has ended meanwhile is in its parent's account
-        times = process.cpu_times()
-        return float(times.user + times.system + times.children_user + times.children_system)
-    return 0
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _rss(process: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess):
-        return int(process.memory_info().rss)
-    return 0
+    return int(process.memory_info().rss)
 
 
 def _pss(process: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess):
-        return int(process.memory_full_info().pss)
-    return 0
+    return int(process.memory_full_info().pss)

@@ -50,6 +50,9 @@ class KeyAuthority:
     """An authority whose key is in the memory of this process."""
 
     def __init__(self, key: AuthorityKey) -> None:
+        """Raises KeyFileError for a curve that SSH does not know."""
+        if not isinstance(key, Ed25519PrivateKey) and key.curve.name not in _CURVES:
+            raise KeyFileError(f"ca.key is on {key.curve.name}, which SSH does not know")
         self._key = key
 
     def public_line(self) -> str:

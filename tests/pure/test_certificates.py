@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.keys import KeyFileError
 from schemas.errors import AccessDenied
 from tests.real_site import not_here
 from workers.authorities import KeyAuthority
@@ -68,6 +69,11 @@ def test_a_ca_may_have_an_ecdsa_key(curve: ec.EllipticCurve) -> None:
         found = parsed(sign(KeyAuthority(ca), Statement(KEY.public_line(), "fcalice", "tests", serial, 60)))
         found.verify_cert_signature()
         assert found.signature_key().public_numbers() == ca.public_key().public_numbers()  # type: ignore[union-attr]
+
+
+def test_a_ca_on_a_curve_that_ssh_does_not_know_is_refused() -> None:
+    with pytest.raises(KeyFileError, match="secp256k1"):
+        KeyAuthority(ec.generate_private_key(ec.SECP256K1()))
 
 
 @pytest.mark.parametrize(("seconds", "past"), [(300, 60), (120, 24)])
