@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -137,6 +138,7 @@ OPERATIONS: list[type[Operation]] = []
 INTERNAL: list[type[Operation]] = []
 
 
+@cache
 def operation_named(task: str) -> type[Operation]:
     """The operation that Celery knows by that name; raises KeyError."""
     return {known.task(): known for known in (*OPERATIONS, *INTERNAL)}[task]

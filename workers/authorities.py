@@ -54,10 +54,11 @@ class KeyAuthority:
         if not isinstance(key, Ed25519PrivateKey) and key.curve.name not in _CURVES:
             raise KeyFileError(f"ca.key is on {key.curve.name}, which SSH does not know")
         self._key = key
+        self._line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
     def public_line(self) -> str:
         """Its public key as OpenSSH writes it."""
-        return self._key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        return self._line
 
     def sign(self, data: bytes) -> bytes:
         """The signature blob of SSH (RFC 8709, 5656)."""

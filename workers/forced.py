@@ -19,7 +19,7 @@ from workers.command_lists import programs
 from workers.connections import Connection, NoSessionError, connect
 from workers.framing import new_token
 from workers.host import Command, Finished
-from workers.pool import Member
+from workers.members import Member
 from workers.shells import NotStartedError, Shell
 from workers.ssh import GRACE, Entered, SSHPool, twice_at_most
 from workers.stopping import Stop

@@ -5,31 +5,18 @@ Nothing here knows SSH; a connection and a session are things that can be asked 
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Final, Generic
 
 from schemas.errors import FirecrestError, MachineNotAvailable, TimedOut, TooManyRequests
+from workers.members import C, Closable, Entrance, Member, S, Slot, Waiter
 
 MAX_AGE: Final = 900.0
 # The part of a connection's life after which it is to be succeeded by another.
 _AGING: Final = 0.75
-
-
-class Closable(Protocol):
-    """What the pool keeps."""
-
-    def usable(self) -> bool:
-        """Whether it can still be used."""
-
-    def close(self) -> None:
-        """Free it."""
-
-
-C = TypeVar("C", bound=Closable)
-S = TypeVar("S", bound=Closable)
 
 
 @dataclass(frozen=True)
@@ -40,63 +27,6 @@ class Bounds:
     waiting: int
     idle_seconds: float
     max_age: float = MAX_AGE
-
-
-@dataclass(eq=False)
-class Entrance(Generic[C, S]):
-    """One user's way into one system: at most `connections` connections of `sessions` sessions each."""
-
-    key: tuple[str, str]
-    sessions: int
-    connections: int
-    members: list["Member[C, S]"] = field(default_factory=list)
-    waiting: deque["_Waiter[C, S]"] = field(default_factory=deque)
-
-
-@dataclass(eq=False)
-class Member(Generic[C, S]):
-    """A connection as the pool keeps account of it; `connection` is None until whoever got a slot on it has opened it.
-
-    `taken` sessions are in use, `idle` ones wait warm, `lost` ones may still be occupied at the server by commands that
-    were given up. `proven` is when a command has last ended on it. `retired`: it has a successor.
-    """
-
-    entrance: Entrance[C, S]
-    born: float
-    used: float
-    connection: C | None = None
-    idle: list[S] = field(default_factory=list)
-    taken: int = 0
-    lost: int = 0
-    proven: float = float("-inf")
-    retired: bool = False
-    gone: bool = False
-    failure: FirecrestError | None = None
-    opening: threading.Lock = field(default_factory=threading.Lock)
-
-    def room(self) -> int:
-        """How many more sessions may be opened on it."""
-        return self.entrance.sessions - self.taken - self.lost - len(self.idle)
-
-    def dead(self) -> bool:
-        """Whether its connection has broken."""
-        return self.connection is not None and not self.connection.usable()
-
-
-@dataclass(eq=False)
-class Slot(Generic[C, S]):
-    """The right to use one session of a connection; `session` is a warm one, or None: open one."""
-
-    member: Member[C, S]
-    session: S | None
-
-
-@dataclass(eq=False)
-class _Waiter(Generic[C, S]):
-    fresh: bool
-    since: float
-    ready: threading.Event = field(default_factory=threading.Event)
-    slot: Slot[C, S] | None = None
 
 
 class Pool(Generic[C, S]):
@@ -115,7 +45,7 @@ class Pool(Generic[C, S]):
 
         Raises TooManyRequests when too many wait, TimedOut at the deadline (of `time.monotonic`), MachineNotAvailable when closed.
         """
-        waiter = _Waiter[C, S](fresh=fresh, since=time.monotonic())
+        waiter = Waiter[C, S](fresh=fresh, since=time.monotonic())
         with self._account() as rubbish:
             if self._stopped.is_set():
                 raise MachineNotAvailable("Machine is not available")
@@ -131,11 +61,35 @@ class Pool(Generic[C, S]):
             self._entrances[key] = entrance
         return self._await(entrance, waiter, deadline)
 
+    def spared(self, slot: Slot[C, S], *, seconds: float) -> S | None:
+        """A warm session of the slot's connection that is left by then, or None: open one.
+
+        Somebody who holds a slot on the connection does not hope for one, and so is not hoped for in vain by all others.
+        """
+        member, offer = slot.member, SimpleQueue[S]()
+        with self._lock:
+            if member.idle:
+                return member.idle.pop()
+            if len(member.hoping) + 1 >= member.taken:
+                return None
+            member.hoping.append(offer)
+        with suppress(Empty):
+            return offer.get(timeout=seconds)
+        with self._lock:
+            if offer in member.hoping:
+                member.hoping.remove(offer)
+                return None
+        return offer.get()
+
     def keep(self, slot: Slot[C, S], session: S) -> None:
         """Give a slot back, its session warm."""
+        member = slot.member
         with self._account() as rubbish:
-            slot.member.idle.append(session)
-            slot.member.proven = time.monotonic()
+            member.proven = time.monotonic()
+            if member.hoping and not member.gone:
+                member.hoping.popleft().put(session)
+            else:
+                member.idle.append(session)
             self._free(slot, rubbish)
 
     def drop(self, slot: Slot[C, S], *, lost: bool = False) -> None:
@@ -229,7 +183,7 @@ class Pool(Generic[C, S]):
             for thing in rubbish:
                 thing.close()
 
-    def _await(self, entrance: Entrance[C, S], waiter: _Waiter[C, S], deadline: float) -> Slot[C, S]:
+    def _await(self, entrance: Entrance[C, S], waiter: Waiter[C, S], deadline: float) -> Slot[C, S]:
         try:
             waiter.ready.wait(max(0.0, deadline - time.monotonic()))
         except BaseException:
@@ -244,7 +198,7 @@ class Pool(Generic[C, S]):
             raise MachineNotAvailable("Machine is not available")
         raise TimedOut("Command has finished with timeout signal")
 
-    def _leave(self, entrance: Entrance[C, S], waiter: _Waiter[C, S]) -> None:
+    def _leave(self, entrance: Entrance[C, S], waiter: Waiter[C, S]) -> None:
         with self._lock:
             if waiter in entrance.waiting:
                 entrance.waiting.remove(waiter)

@@ -17,7 +17,8 @@ from schemas.settings import Limits, System
 from workers.certificates import Certificate
 from workers.connections import Connection, NoSessionError, connect
 from workers.host import Command, Finished
-from workers.pool import Bounds, Member, Pool, Slot
+from workers.members import Member, Slot
+from workers.pool import Bounds, Pool
 from workers.renewals import Certificates, Certify, Renewals
 from workers.shells import SMALL_INPUT, LostError, NotStartedError, Shell
 from workers.stopping import Stop
@@ -58,6 +59,7 @@ class SSHPool:
         self.certificates = Certificates()
         self.renewals = Renewals()
         self.pool = Pool[Connection, Shell](Bounds(limits.connections, limits.waiting_per_user, limits.idle_seconds))
+        self.shell_seconds = 0.0  # that the last one took to start
         self._doors: dict[tuple[str, int], threading.BoundedSemaphore] = {}
 
     def host(self, system: System, user: str, certify: Certify, stop: Stop | None = None, entered: Entered | None = None) -> "SSHHost":
@@ -139,7 +141,7 @@ class SSHHost:
         shell = slot.session
         line, stdin = command.lines_within(stdin)
         try:
-            shell = shell or self._shell(slot)
+            shell = shell or self._spared(slot) or self._shell(slot)
             self._note(slot.member.connection)
             with self.stop.ends(partial(_kill, slot.member.connection, shell)):
                 end = self._end(command) + (0 if command.brief else GRACE)
@@ -195,8 +197,16 @@ class SSHHost:
         if connection and connection.certificate:
             self.entered.add(connection.certificate)
 
+    def _spared(self, slot: Slot[Connection, Shell]) -> Shell | None:
+        """A shell that somebody else is done with before one of our own would have started, as far as can be foreseen."""
+        self._connection(slot)
+        return self.owner.pool.spared(slot, seconds=self.owner.shell_seconds)
+
     def _shell(self, slot: Slot[Connection, Shell]) -> Shell:
-        return self._connection(slot).shell(self._soon())
+        connection, begun = self._connection(slot), time.monotonic()
+        shell = connection.shell(self._soon())
+        self.owner.shell_seconds = time.monotonic() - begun
+        return shell
 
     def _connection(self, slot: Slot[Connection, Shell]) -> Connection:
         """The slot's connection, opened by whoever comes first; the others wait for it and share its fate."""

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import pytest
 
 from schemas.errors import MachineNotAvailable, TimedOut, TooManyRequests
-from workers.pool import Bounds, Pool, Slot
+from workers.members import Slot
+from workers.pool import Bounds, Pool
 
 KEY = ("system", "user")
 
@@ -118,6 +119,51 @@ def test_who_came_first_is_served_first(make_pool: MakePool) -> None:
             until(lambda number=number: waits(pool) == number + 1)
         pool.keep(slots[0], Thing())
     assert served == list(range(8))
+
+
+def test_who_holds_a_slot_without_a_session_gets_the_one_that_is_given_back_first(make_pool: MakePool) -> None:
+    pool, session = make_pool(), Thing()
+    busy, hoping = take(pool), take(pool)
+    with ThreadPoolExecutor() as threads:
+        spared = threads.submit(pool.spared, hoping, seconds=10)
+        until(lambda: bool(hoping.member.hoping))
+        pool.keep(busy, session)
+        assert spared.result() is session
+    assert take(pool).session is None, "it is in use"
+
+
+def test_nobody_hopes_longer_than_told_nor_when_there_is_nobody_to_hope_for(make_pool: MakePool) -> None:
+    pool, session = make_pool(), Thing()
+    alone = take(pool)
+    assert pool.spared(alone, seconds=1000) is None
+    busy = take(pool)
+    assert pool.spared(alone, seconds=0.01) is None
+    pool.keep(busy, session)
+    assert pool.spared(alone, seconds=1000) is session
+
+
+def test_of_all_who_hold_slots_one_opens_a_session(make_pool: MakePool) -> None:
+    pool, session = make_pool(), Thing()
+    slots = [take(pool), take(pool)]
+    with ThreadPoolExecutor() as threads:
+        found = {threads.submit(pool.spared, slot, seconds=10): slot for slot in slots}
+        first = next(as_completed(found))
+        assert first.result() is None
+        pool.keep(found.pop(first), session)
+        (other,) = found
+        assert other.result() is session
+
+
+def test_no_session_of_an_expelled_connection_is_given_to_those_who_hope(make_pool: MakePool) -> None:
+    pool, session = make_pool(), Thing()
+    busy, hoping = take(pool), take(pool)
+    with ThreadPoolExecutor() as threads:
+        spared = threads.submit(pool.spared, hoping, seconds=0.2)
+        until(lambda: bool(hoping.member.hoping))
+        pool.expel(busy.member)
+        pool.keep(busy, session)
+        assert spared.result() is None
+    assert session.closed
 
 
 def test_a_full_queue_turns_callers_away_and_a_late_one_gives_up(make_pool: MakePool) -> None:
@@ -259,18 +305,23 @@ def test_many_callers_never_pass_the_bounds_and_all_are_served(make_pool: MakePo
     pool = make_pool(connections=3, waiting=1000)
     users: dict[str, int] = dict.fromkeys("abcde", 0)
     lock, most = threading.Lock(), [0, 0]
+    used: list[Thing] = []
 
     def call(number: int) -> None:
-        user = "abcde"[number % 5]
-        slot = take(pool, ("system", user), fresh=number % 7 == 0)
+        user, fresh = "abcde"[number % 5], number % 7 == 0
+        slot = take(pool, ("system", user), fresh=fresh)
+        session = slot.session or (None if fresh else pool.spared(slot, seconds=0.001)) or Thing()
         with lock:
+            assert session not in used
+            used.append(session)
             users[user] += 1
             most[0] = max(most[0], users[user])
             most[1] = max(most[1], pool.count()[0])
         with lock:
+            used.remove(session)
             users[user] -= 1
         if number % 3:
-            pool.keep(slot, slot.session or Thing())
+            pool.keep(slot, session)
         else:
             pool.drop(slot, lost=number % 2 == 0)
 
