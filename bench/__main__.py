@@ -28,6 +28,7 @@ from bench.tables import Part
 from bench.throughput import throughput
 from bench.transfers import transfers
 from bench.uploads import open_uploads, reaction
+from bench.way import way
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ _QUICK = Size(3, 5, 2, loads=1, seconds=2, points=2, transfers=4, large=1, uploa
 Measurement = Callable[[Stage, Size], list[Part]]
 _MUST: dict[str, Measurement] = {
     "ls": lambda scene, size: [listing(scene, rounds=size.rounds, calls=size.calls)],
+    "way": lambda scene, size: [way(scene, rounds=size.rounds, calls=size.calls)],
     "saturated": lambda scene, size: throughput(scene, rounds=size.loads, seconds=size.seconds),
     "crush": lambda scene, size: crush(scene, rounds=min(2, size.loads), seconds=4 * size.seconds),
     "pyfirecrest": lambda scene, size: [client(scene, rounds=size.rounds, calls=size.submissions)],

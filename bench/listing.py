@@ -25,7 +25,7 @@ def listing(stage: Stage, *, rounds: int, calls: int) -> Part:
             "API, a `curl` process a call": _curl(stage.address(), folder),
             _FLOOR: lambda: stage.master.ls(folder, entries=ENTRIES),
             "the same again (A/A)": lambda: stage.master.ls(folder, entries=ENTRIES),
-            "warm shell, in process (`workers.ssh`)": lambda: _in_process(stage, folder),
+            "warm shell, in process (`workers.ssh`)": lambda: ls_in_process(stage, folder),
             "Redis PING": stage.redis.ping,
         }
         found = contest(ways, rounds=rounds, calls=calls, warm_up=30)
@@ -33,7 +33,8 @@ def listing(stage: Stage, *, rounds: int, calls: int) -> Part:
     return Part("ls", timings(found, floor=_FLOOR), failures(*found.values()))
 
 
-def _in_process(stage: Stage, folder: str) -> None:
+def ls_in_process(stage: Stage, folder: str) -> None:
+    """One `ls` by the gateway's own performer, over a warm shell of this process. Raises CallFailedError."""
     entries = ls(Ls(target_path=folder), stage.host, stage.scene())
     if len(entries) != ENTRIES:
         raise CallFailedError(f"ls in process listed {len(entries)} entries")
