@@ -33,7 +33,9 @@ for at = 3, #ARGV do
 end
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 """
-_HEADER = ("tasks kept", "", "p50 ms", "p95 ms", "p50 / least kept", "p95 / least kept", "n", "errors")
+# asks Redis, too, but for no task
+_OTHER = "GET /status/systems"
+_HEADER = ("tasks kept", "", "p50 ms", "p95 ms", f"p50 / `{_OTHER}`", "p50 / least kept", "p95 / least kept", "n", "errors")
 Found = dict[str, Series]
 
 
@@ -45,35 +47,40 @@ def crowd(stage: Stage, *, kept: tuple[int, ...], rounds: int, calls: int) -> Pa
         with _kept(stage, count) as own:
             memory.append((name, *_memory(stage.redis, own[0])))
             found[name] = _asked(stage, own, rounds=rounds, calls=calls)
-    floor = {way: _floor(found, way) for way in (_FIND, _LIST)}
-    rows = [_row(name, way, series, floor[way]) for way in floor for name, ways in found.items() for series in (ways.get(way),) if series]
+    rows = [_row(name, way, found) for way in (_FIND, _LIST) for name in found if way in found[name]]
     sizes = table(("tasks kept", "Redis, MB", "bytes of one record"), memory)
-    lines = {way: [(count, 1000 * found[f"{count:,}"][way].p50) for count in kept if way in found[f"{count:,}"]] for way in floor}
+    counts = {way: [count for count in kept if way in found[f"{count:,}"]] for way in (_FIND, _LIST)}
+    lines = {way: [(count, 1000 * found[f"{count:,}"][way].p50) for count in some] for way, some in counts.items()}
     plot = Plot("tasks", "GET /tasks while so many tasks are kept", "tasks kept", "p50, ms", lines)
     return Part(
         "tasks", f"{table(_HEADER, rows)}\n\n{sizes}", failures(*(one for ways in found.values() for one in ways.values())), (plot,)
     )
 
 
-def _floor(found: dict[str, Found], way: str) -> Series:
-    """The times with the least kept: those before and those after the others, as a machine's pace drifts."""
-    least = next(name for name, ways in found.items() if way in ways)
-    both = Series()
-    for name in (least, f"{least} again (A/A)"):
+def _row(kept: str, way: str, found: dict[str, Found]) -> tuple[str, ...]:
+    """A row of _HEADER. What is beside the least kept is how much longer than _OTHER it takes, as the machine's pace drifts meanwhile."""
+    series, other = found[kept][way], found[kept][_OTHER]
+    least, least_other = _least(found, way)
+    p50, p95 = series.p50 / other.p50, series.p95 / other.p95
+    beside = (digits(p50), ratio(p50, least.p50 / least_other.p50), ratio(p95, least.p95 / least_other.p95))
+    return kept, way, ms(series.p50), ms(series.p95), *beside, str(len(series.seconds)), str(len(series.failures))
+
+
+def _least(found: dict[str, Found], way: str) -> tuple[Series, Series]:
+    """The times with the least kept, before and after all others, and those of _OTHER in turn with them."""
+    first = next(name for name, ways in found.items() if way in ways)
+    both, others = Series(), Series()
+    for name in (first, f"{first} again (A/A)"):
         both.join(found[name][way])
-    return both
-
-
-def _row(kept: str, way: str, series: Series, least: Series) -> tuple[str, ...]:
-    times = (ms(series.p50), ms(series.p95), ratio(series.p50, least.p50), ratio(series.p95, least.p95))
-    return kept, way, *times, str(len(series.seconds)), str(len(series.failures))
+        others.join(found[name][_OTHER])
+    return both, others
 
 
 def _asked(stage: Stage, own: list[str], *, rounds: int, calls: int) -> Found:
-    """The times of finding one, and of listing the newest where there are that many."""
+    """The times of finding one, of listing the newest where there are that many, and of _OTHER."""
     api = Api(stage.address())
     newest = own[::-1][:_NEWEST]
-    ways: dict[str, Way] = {_FIND: lambda: _expect(api, own[:1], tasks=own[0])}
+    ways: dict[str, Way] = {_FIND: lambda: _expect(api, own[:1], tasks=own[0]), _OTHER: lambda: api.get("/status/systems")}
     if len(newest) == _NEWEST:
         ways[_LIST] = lambda: _expect(api, newest, pageSize=str(_NEWEST))
     found = contest(ways, rounds=rounds, calls=calls, warm_up=30)
