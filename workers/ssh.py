@@ -59,7 +59,7 @@ class SSHPool:
         self.certificates = Certificates()
         self.renewals = Renewals()
         self.pool = Pool[Connection, Shell](Bounds(limits.connections, limits.waiting_per_user, limits.idle_seconds))
-        self.shell_seconds = 0.0  # that the last one took to start
+        self.shell_seconds: dict[str, float] = {}  # that the last one took to start, by system
         self._doors: dict[tuple[str, int], threading.BoundedSemaphore] = {}
 
     def host(self, system: System, user: str, certify: Certify, stop: Stop | None = None, entered: Entered | None = None) -> "SSHHost":
@@ -200,12 +200,12 @@ class SSHHost:
     def _spared(self, slot: Slot[Connection, Shell]) -> Shell | None:
         """A shell that somebody else is done with before one of our own would have started, as far as can be foreseen."""
         self._connection(slot)
-        return self.owner.pool.spared(slot, seconds=self.owner.shell_seconds)
+        return self.owner.pool.spared(slot, seconds=self.owner.shell_seconds.get(self.system.name, 0.0))
 
     def _shell(self, slot: Slot[Connection, Shell]) -> Shell:
         connection, begun = self._connection(slot), time.monotonic()
         shell = connection.shell(self._soon())
-        self.owner.shell_seconds = time.monotonic() - begun
+        self.owner.shell_seconds[self.system.name] = time.monotonic() - begun
         return shell
 
     def _connection(self, slot: Slot[Connection, Shell]) -> Connection:
