@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -121,12 +122,19 @@ def test_who_came_first_is_served_first(make_pool: MakePool) -> None:
     assert served == list(range(8))
 
 
+@contextmanager
+def hoping(pool: Pool[Thing, Thing], *, seconds: float) -> Iterator[tuple[Slot[Thing, Thing], Future[Thing | None]]]:
+    """A slot in use, and what somebody gets who has another on its connection, and hopes so long for a session."""
+    busy, other = take(pool), take(pool)
+    with ThreadPoolExecutor() as threads:
+        spared = threads.submit(pool.spared, other, seconds=seconds)
+        until(lambda: bool(other.member.hoping))
+        yield busy, spared
+
+
 def test_who_holds_a_slot_without_a_session_gets_the_one_that_is_given_back_first(make_pool: MakePool) -> None:
     pool, session = make_pool(), Thing()
-    busy, hoping = take(pool), take(pool)
-    with ThreadPoolExecutor() as threads:
-        spared = threads.submit(pool.spared, hoping, seconds=10)
-        until(lambda: bool(hoping.member.hoping))
+    with hoping(pool, seconds=10) as (busy, spared):
         pool.keep(busy, session)
         assert spared.result() is session
     assert take(pool).session is None, "it is in use"
@@ -156,10 +164,7 @@ def test_of_all_who_hold_slots_one_opens_a_session(make_pool: MakePool) -> None:
 
 def test_no_session_of_an_expelled_connection_is_given_to_those_who_hope(make_pool: MakePool) -> None:
     pool, session = make_pool(), Thing()
-    busy, hoping = take(pool), take(pool)
-    with ThreadPoolExecutor() as threads:
-        spared = threads.submit(pool.spared, hoping, seconds=0.2)
-        until(lambda: bool(hoping.member.hoping))
+    with hoping(pool, seconds=0.2) as (busy, spared):
         pool.expel(busy.member)
         pool.keep(busy, session)
         assert spared.result() is None
