@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from itertools import takewhile
 
 from bench.api import Api
 from bench.folders import folders
@@ -48,18 +48,9 @@ def _watched(stage: Stage, api: Api, folder: str, calls: int) -> Iterator[tuple[
             api.ls(folder, entries=ENTRIES)
             times.append((begun, time.time()))
         stage.redis.echo("watched")
-        seen = _until(monitor, "ECHO watched")
+        seen = list(takewhile(lambda said: not said["command"].startswith("ECHO watched"), monitor.listen()))
     for begun, ended in times:
         said = [(one["time"], one["command"]) for one in seen if begun <= one["time"] <= ended]
         posted, letter = next((at, words) for at, words in said if words.startswith("LPUSH utilities "))
         answered = next(at for at, words in said if words.startswith("PUBLISH replies:") and words.split(" ", 3)[2] in letter)
         yield begun, posted, answered, ended
-
-
-def _until(monitor: Any, last: str) -> list[dict[str, Any]]:
-    found = []
-    for said in monitor.listen():
-        if said["command"].startswith(last):
-            return found
-        found.append(said)
-    return found

@@ -64,7 +64,7 @@ class Pool(Generic[C, S]):
     def spared(self, slot: Slot[C, S], *, seconds: float) -> S | None:
         """A warm session of the slot's connection that is left by then, or None: open one.
 
-        Somebody who holds a slot on the connection does not hope for one, and so is not hoped for in vain by all others.
+        One of those who hold slots on it is told to open one at once: they must not all wait for each other.
         """
         member, offer = slot.member, SimpleQueue[S]()
         with self._lock:

@@ -24,7 +24,6 @@ from workers.shells import SMALL_INPUT, LostError, NotStartedError, Shell
 from workers.stopping import Stop
 
 T = TypeVar("T")
-
 Entered = set[Certificate]
 
 # How much later than the system's own `timeout` a command is given up here, where it runs under one.
